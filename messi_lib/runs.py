@@ -1,0 +1,205 @@
+"""Where things live: the repository, data, caches, and one folder per run.
+
+A run folder holds `config.json`, `stats.jsonl`, TensorBoard events, `samples/`, `checkpoints/` and
+`metrics.json`. Nothing outside `data/cache` (or `$MESSI_DATA`) and `runs` (or `$MESSI_RUNS`) is
+written by the library.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def root() -> Path:
+    """Folder of the repository: the parent of `messi_lib/`."""
+    return Path(__file__).resolve().parents[1]
+
+
+def data_dir() -> Path:
+    """`$MESSI_DATA`, or `data/` in the repository."""
+    return Path(os.environ.get("MESSI_DATA") or root() / "data")
+
+
+def cache_dir() -> Path:
+    """Folder for derived files that may be deleted at any time (not created here)."""
+    return data_dir() / "cache"
+
+
+def weights_dir() -> Path:
+    """Folder of the weights that ship with the repository."""
+    return root() / "data" / "weights"
+
+
+def samples_dir() -> Path:
+    """Folder of the photos that ship with the repository."""
+    return root() / "data" / "samples"
+
+
+def runs_dir() -> Path:
+    """`$MESSI_RUNS`, or `runs/` in the repository."""
+    return Path(os.environ.get("MESSI_RUNS") or root() / "runs")
+
+
+def device() -> torch.device:
+    """`$MESSI_DEVICE` if set, else CUDA when there is a GPU, else the CPU."""
+    name = os.environ.get("MESSI_DEVICE")
+    if name:
+        try:
+            return torch.device(name)
+        except RuntimeError as error:
+            raise ValueError(f"MESSI_DEVICE={name!r} is no device: use cpu, cuda or cuda:N") from error
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def seed_generator(seed: int, *stream: int | str) -> torch.Generator:
+    """CPU generator derived from `(seed, *stream)`.
+
+    Equal arguments give equal numbers, different ones independent numbers, so that a step's
+    randomness depends on nothing that happened before it: resuming needs no saved RNG state.
+    """
+    digest = hashlib.sha256(repr((int(seed), *stream)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def atomic_write(path: Path | str, content: bytes | str) -> Path:
+    """Write `content` under a temporary name in the same folder, flush it to disk, rename it.
+
+    A reader (or a crash) sees the old file or the new one, never half of it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    payload = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def to_json(value: Any) -> Any:
+    """Dataclasses, paths, tuples, tensors and NumPy scalars as plain JSON values; NaN as None."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_json(dataclasses.asdict(value))
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):  # NumPy arrays and scalars, tensors
+        return to_json(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class Run:
+    """One experiment's folder.
+
+    Args:
+        name: letters, digits, `-`, `_`, `.`; the folder is `runs_dir()/name` unless given.
+        config: dataclass or dict, stored as `config.json`. Re-opening a run with another
+            configuration is an error: a resumed run must be the same run.
+        folder: the run's folder itself, instead of `runs_dir()/name`.
+        may_change: names of configuration fields that may differ on resume (`steps`, for instance).
+
+    Raises:
+        ValueError: an impossible name, or a stored configuration that differs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: Any = None,
+        *,
+        folder: Path | str | None = None,
+        may_change: tuple[str, ...] = ("steps", "log_every", "save_every"),
+    ):
+        if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
+            raise ValueError(f"run name {name!r}: use letters, digits, '-', '_' and '.' only")
+        self.name = name
+        self.folder = Path(folder) if folder is not None else runs_dir() / name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.samples = self.folder / "samples"
+        self.checkpoints = self.folder / "checkpoints"
+        self._board = None
+        if config is not None:
+            self._store_config(to_json(config), may_change)
+
+    def _store_config(self, config: dict, may_change: tuple[str, ...]) -> None:
+        path = self.folder / "config.json"
+        if path.exists():
+            stored = json.loads(path.read_text())
+            changed = sorted(
+                key
+                for key in stored.keys() | config.keys()
+                if stored.get(key) != config.get(key) and key not in may_change
+            )
+            if changed:
+                detail = ", ".join(f"{k}: {stored.get(k)} -> {config.get(k)}" for k in changed)
+                raise ValueError(
+                    f"run {self.name!r} in {self.folder} was made with another configuration "
+                    f"({detail}): choose another run name or delete the folder"
+                )
+        atomic_write(path, json.dumps(config, indent=2) + "\n")
+
+    def log(self, step: int, **stats: float) -> dict:
+        """Append one line to `stats.jsonl` (and TensorBoard) and return it."""
+        line = to_json({"step": step, "time": round(time.time(), 3), **stats})
+        with open(self.folder / "stats.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+        board = self._writer()
+        for key, value in line.items():
+            if key not in ("step", "time") and isinstance(value, (int, float)):
+                board.add_scalar(key, value, step)
+        return line
+
+    def _writer(self):
+        if self._board is None:
+            from torch.utils.tensorboard import SummaryWriter  # imports slowly: only when logging
+
+            self._board = SummaryWriter(str(self.folder / "tensorboard"))
+        return self._board
+
+    def metrics(self, **values: Any) -> dict:
+        """Merge `values` into `metrics.json` and return all metrics."""
+        path = self.folder / "metrics.json"
+        merged = json.loads(path.read_text()) if path.exists() else {}
+        merged.update(to_json(values))
+        atomic_write(path, json.dumps(merged, indent=2) + "\n")
+        return merged
+
+
+def read_stats(folder: Path | str) -> list[dict]:
+    """Lines of a run's `stats.jsonl`; a torn last line (killed while writing) is left out.
+
+    When a run was resumed, steps that were done twice appear once, as done last.
+    """
+    path = Path(folder) / "stats.jsonl"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: has this run been started?")
+    by_step: dict[int, dict] = {}
+    for line in path.read_text().splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        by_step[entry["step"]] = entry
+    return [by_step[step] for step in sorted(by_step)]
