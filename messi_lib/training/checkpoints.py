@@ -1,0 +1,143 @@
+"""Weights on disk (safetensors), and the state from which a run goes on.
+
+A file is written under a temporary name, flushed and renamed: a crash leaves the old file or the new
+one. When the newest state is unreadable all the same, the one before it is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save as save_bytes
+from torch import Tensor, nn
+
+from ..runs import atomic_write
+
+
+def save_weights(
+    path: Path | str,
+    state: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    *,
+    half: bool = True,
+) -> Path:
+    """Write a state dict as safetensors.
+
+    Args:
+        metadata: strings stored in the file's header (by convention `kind` and `config`).
+        half: floating-point tensors as float16 (for inference); False keeps their dtype.
+
+    Raises:
+        ValueError: non-finite weights, or weights beyond float16's range.
+    """
+    tensors = {}
+    for name, value in state.items():
+        value = value.detach().cpu()
+        if value.is_floating_point() and half:
+            value = value.half()
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(f"{path}: weight {name!r} is not finite: not saved")
+        tensors[name] = value.contiguous()
+    return atomic_write(path, save_bytes(tensors, metadata=dict(metadata)))
+
+
+def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(state dict, metadata) of a safetensors file.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: truncated or not a safetensors file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"weights {path} are missing: `git checkout -- data/weights` brings back those that ship, "
+            "`messi train` and `messi export` make new ones"
+        )
+    content = path.read_bytes()
+    try:
+        tensors = load_bytes(content)
+        (length,) = struct.unpack("<Q", content[:8])
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    except (SafetensorError, struct.error, ValueError) as error:
+        raise ValueError(f"{path} is no complete safetensors file ({error}): copy it again") from error
+    return tensors, metadata
+
+
+class StateFiles:
+    """The rolling resume states `state-<step>.safetensors` in one folder; the newest two are kept."""
+
+    def __init__(self, folder: Path, keep: int = 2):
+        self.folder = folder
+        self.keep = keep
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob("state-*.safetensors"), reverse=True)
+
+    def save(
+        self,
+        step: int,
+        model: nn.Module,
+        ema: Mapping[str, Tensor],
+        optimizer: torch.optim.Optimizer,
+    ) -> Path:
+        """Write the state after `step` steps, then delete the oldest ones."""
+        tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+        tensors |= {f"ema.{name}": value for name, value in ema.items()}
+        for index, entry in optimizer.state_dict()["state"].items():
+            for name, value in entry.items():
+                tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
+        path = self.folder / f"state-{step:08d}.safetensors"
+        save_weights(path, tensors, {"kind": "state", "step": str(step)}, half=False)
+        for old in self._paths()[self.keep :]:
+            old.unlink()
+        return path
+
+    def load(
+        self, model: nn.Module, ema: dict[str, Tensor], optimizer: torch.optim.Optimizer
+    ) -> int:
+        """Restore the newest readable state in place; return its step, 0 when there is none.
+
+        Raises:
+            ValueError: the state belongs to another network.
+        """
+        for path in self._paths():
+            try:
+                tensors, metadata = load_weights(path)
+            except ValueError as error:
+                print(f"{error}; trying the state before it", flush=True)
+                continue
+            parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
+            for name, value in tensors.items():
+                part, _, rest = name.partition(".")
+                parts[part][rest] = value
+            try:
+                model.load_state_dict(parts["model"])
+            except RuntimeError as error:
+                first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+                raise ValueError(f"{path} belongs to another network: {first}") from error
+            for name, value in parts["ema"].items():
+                ema[name].copy_(value)
+            state = optimizer.state_dict()
+            state["state"] = {}
+            for name, value in parts["optimizer"].items():
+                index, _, field = name.partition(".")
+                state["state"].setdefault(int(index), {})[field] = value
+            optimizer.load_state_dict(state)
+            return int(metadata["step"])
+        return 0
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below `folder`."""
+    return sum(
+        os.path.getsize(os.path.join(base, name))
+        for base, _, names in os.walk(folder)
+        for name in names
+    )

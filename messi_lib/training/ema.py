@@ -1,0 +1,58 @@
+"""Power-function average of the weights (Karras et al. 2024, "EDM2", section 3.1).
+
+Its length grows with the run (a fixed share of what has been seen), so one setting serves a run of
+minutes and a run of days, where an exponential average copied from a 200-million-image run would
+still hold the random initialisation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+def gamma_from_std(std: float) -> float:
+    """The exponent whose profile has relative standard deviation `std` (EDM2, eq. 126).
+
+    The largest real root of g^3 + 7 g^2 + (16 - std^-2) g + (12 - std^-2) = 0.
+
+    Raises:
+        ValueError: std outside (0, 0.288], where no such profile exists.
+    """
+    if not 0 < std <= 0.288:
+        raise ValueError(f"ema_std={std}: choose a relative length in (0, 0.288], for example 0.05")
+    t = std**-2
+    roots = np.roots([1.0, 7.0, 16.0 - t, 12.0 - t])
+    return float(max(root.real for root in roots if abs(root.imag) < 1e-9))
+
+
+class PowerEMA:
+    """Average of a module's parameters and buffers, in fp32, beside the module.
+
+    Made before any wrapping or compiling, and updated from the unwrapped module, so that its names
+    are the module's names.
+    """
+
+    def __init__(self, module: nn.Module, std: float = 0.05):
+        self.gamma = gamma_from_std(std)
+        self.weights: dict[str, Tensor] = {
+            name: value.detach().clone() for name, value in module.state_dict().items()
+        }
+
+    def beta(self, step: int) -> float:
+        """Share of the old average kept at `step` (counted from 1): (1 - 1/step)^(gamma + 1)."""
+        return (1 - 1 / step) ** (self.gamma + 1)
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Move the average towards `module` after optimiser step `step` (counted from 1)."""
+        if step < 1:
+            raise ValueError(f"step={step}: steps are counted from 1")
+        share = 1 - self.beta(step)
+        for name, value in module.state_dict().items():
+            average = self.weights[name]
+            if average.is_floating_point():
+                average.lerp_(value.to(average), share)
+            else:
+                average.copy_(value)

@@ -1,0 +1,148 @@
+"""One training loop for every chapter: a chapter hands it a network, a loss and batches by position.
+
+The randomness of a step comes from `(seed, step)` alone and data by position, so the same command
+run again goes on where the run stopped and gives the same weights as a run that never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..profiles import TrainConfig
+from ..runs import Run, seed_generator
+from .checkpoints import StateFiles
+from .ema import PowerEMA
+
+LossFn = Callable[[nn.Module, Any, torch.Generator, int], tuple[Tensor, dict[str, float]]]
+BatchAt = Callable[[int], Any]
+
+
+@dataclass
+class TrainResult:
+    """What a training leaves in memory; its files are in the run's folder."""
+
+    model: nn.Module
+    ema: dict[str, Tensor]  # averaged weights, a state dict of `model`
+    step: int
+    seconds: float
+    stats: list[dict] = field(default_factory=list)
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up, then constant or cosine to zero at `config.steps`; `step` counts from 0."""
+    warm = min((step + 1) / max(config.warmup, 1), 1.0)
+    if config.lr_schedule == "constant":
+        return config.lr * warm
+    if config.lr_schedule == "cosine":
+        return config.lr * warm * 0.5 * (1 + math.cos(math.pi * min(step / config.steps, 1.0)))
+    raise ValueError(f"lr_schedule={config.lr_schedule!r}: use 'constant' or 'cosine'")
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Adam or RAdam over the parameters that train."""
+    kinds = {"adam": torch.optim.Adam, "radam": torch.optim.RAdam}
+    if config.optimizer not in kinds:
+        raise ValueError(f"optimizer={config.optimizer!r}: use 'adam' or 'radam'")
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("nothing to train: every parameter is frozen")
+    return kinds[config.optimizer](parameters, lr=config.lr, weight_decay=config.weight_decay)
+
+
+def train(
+    run: Run,
+    model: nn.Module,
+    loss_fn: LossFn,
+    batch_at: BatchAt,
+    config: TrainConfig,
+    *,
+    on_log: Callable[[dict, nn.Module, PowerEMA], None] | None = None,
+    quiet: bool = False,
+) -> TrainResult:
+    """Train until `config.steps`, from the run's newest state when it has one.
+
+    Args:
+        loss_fn: `(model, batch, generator, step) -> (scalar loss, statistics)`. All randomness must
+            come from `generator` (or the global one, which is seeded alike), never from outside.
+        batch_at: `step -> batch`, the same batch whenever it is asked.
+        on_log: called every `log_every` steps with the logged line, the model and its average.
+
+    Raises:
+        ValueError: a non-finite loss (with the step; the last state stays), a bad configuration.
+    """
+    optimizer = make_optimizer(model, config)
+    ema = PowerEMA(model, config.ema_std)
+    files = StateFiles(run.checkpoints)
+    start = files.load(model, ema.weights, optimizer)
+    model.train()
+    result = TrainResult(model, ema.weights, start, 0.0)
+    began = last = time.perf_counter()
+    sums: dict[str, float] = {}
+    count = 0
+    for step in range(start, config.steps):
+        lr = learning_rate(config, step)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        generator = seed_generator(config.seed, "step", step)
+        torch.manual_seed(generator.initial_seed())  # dropout
+        loss, stats = loss_fn(model, batch_at(step), generator, step)
+        if not torch.isfinite(loss):
+            raise ValueError(
+                f"run {run.name!r}: the loss is {loss.item()} at step {step}; "
+                f"the last state in {run.checkpoints} is kept. Lower the learning rate ({config.lr:g})"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if config.clip:
+            stats["gradient_norm"] = float(
+                nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            )
+        optimizer.step()
+        done = step + 1
+        ema.update(model, done)
+        for name, value in {"loss": float(loss.detach()), **stats}.items():
+            sums[name] = sums.get(name, 0.0) + value
+        count += 1
+
+        if done % config.log_every == 0 or done == config.steps:
+            now = time.perf_counter()
+            line = run.log(
+                done,
+                **{name: value / count for name, value in sums.items()},
+                lr=lr,
+                images_per_second=count * config.batch / (now - last),
+            )
+            result.stats.append(line)
+            if not quiet:
+                _report(line, config.steps, (now - began) / (done - start) * (config.steps - done))
+            if on_log is not None:
+                on_log(line, model, ema)
+                model.train()
+            last, sums, count = time.perf_counter(), {}, 0
+        if done % config.save_every == 0 or done == config.steps:
+            files.save(done, model, ema.weights, optimizer)
+        result.step = done
+    result.seconds = time.perf_counter() - began
+    return result
+
+
+def _report(line: dict, steps: int, left: float) -> None:
+    shown = "  ".join(
+        f"{name} {value:.4g}"
+        for name, value in line.items()
+        if isinstance(value, float) and name not in ("time", "images_per_second")
+    )
+    print(
+        f"step {line['step']}/{steps}  {shown}  {line['images_per_second']:.0f} images/s  "
+        f"{left / 60:.1f} min left",
+        file=sys.stdout,
+        flush=True,
+    )

@@ -1,0 +1,92 @@
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from messi_lib.profiles import TrainConfig
+from messi_lib.runs import Run, read_stats
+from messi_lib.training.loop import learning_rate, train
+
+CONFIG = TrainConfig(steps=20, batch=4, lr=0.05, warmup=3, log_every=5, save_every=5, optimizer="radam")
+
+
+def make_model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Dropout(0.3), nn.Linear(16, 1))
+
+
+def loss_fn(model, batch, generator, step):
+    noise = 0.01 * torch.randn(batch.shape, generator=generator)
+    error = model(batch + noise).squeeze(1) - batch.sum(dim=1)
+    return error.square().mean(), {"error": float(error.detach().abs().mean())}
+
+
+def batch_at(step):
+    return torch.randn(4, 2, generator=torch.Generator().manual_seed(step))
+
+
+def run_for(tmp_path, name, steps, **changes):
+    config = dataclasses.replace(CONFIG, steps=steps, **changes)
+    run = Run(name, config, folder=tmp_path / name)
+    return train(run, make_model(), loss_fn, batch_at, config, quiet=True), run
+
+
+def test_learns_and_logs(tmp_path):
+    result, run = run_for(tmp_path, "a", 200)
+    stats = read_stats(run.folder)
+    assert [line["step"] for line in stats] == list(range(5, 201, 5))
+    assert stats[-1]["loss"] < 0.5 * stats[0]["loss"]
+    assert result.step == 200 and {"error", "lr", "images_per_second"} <= stats[0].keys()
+
+
+def test_stopping_and_going_on_equals_never_stopping(tmp_path):
+    """Dropout, noise, optimiser, average: bit for bit."""
+    whole, _ = run_for(tmp_path, "whole", 20)
+    run_for(tmp_path, "parts", 10)
+    parts, _ = run_for(tmp_path, "parts", 20)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, parts.model.state_dict()[name]), name
+        assert torch.equal(whole.ema[name], parts.ema[name]), name
+
+
+def test_a_finished_run_does_nothing_more(tmp_path):
+    first, _ = run_for(tmp_path, "a", 10)
+    again, _ = run_for(tmp_path, "a", 10)
+    assert again.stats == [] and torch.equal(again.model[0].weight, first.model[0].weight)
+
+
+def test_a_run_with_another_configuration_is_refused(tmp_path):
+    run_for(tmp_path, "a", 5)
+    with pytest.raises(ValueError, match="lr: 0.05 -> 0.1"):
+        run_for(tmp_path, "a", 10, lr=0.1)
+
+
+def test_non_finite_loss_stops_with_the_step_and_keeps_the_last_state(tmp_path):
+    def explode(model, batch, generator, step):
+        loss, stats = loss_fn(model, batch, generator, step)
+        return (loss * float("nan") if step == 7 else loss), stats
+
+    run = Run("bad", CONFIG, folder=tmp_path / "bad")
+    with pytest.raises(ValueError, match="loss is nan at step 7"):
+        train(run, make_model(), explode, batch_at, CONFIG, quiet=True)
+    assert [p.name for p in run.checkpoints.iterdir()] == ["state-00000005.safetensors"]
+
+
+def test_learning_rate_warms_up_and_ends():
+    cosine = dataclasses.replace(CONFIG, lr_schedule="cosine", steps=100)
+    rates = [learning_rate(cosine, step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.05 / 3, rel=1e-2) and max(rates) == rates[2]
+    assert rates[100] == pytest.approx(0) and rates[50] == pytest.approx(0.025)
+    assert learning_rate(CONFIG, 50) == 0.05
+
+
+@pytest.mark.parametrize("change", [{"optimizer": "sgd"}, {"lr_schedule": "step"}])
+def test_bad_settings_are_refused(tmp_path, change):
+    with pytest.raises(ValueError, match="use "):
+        run_for(tmp_path, "a", 5, **change)
+
+
+def test_nothing_to_train_is_said(tmp_path):
+    with pytest.raises(ValueError, match="frozen"):
+        train(Run("a", folder=tmp_path), make_model().requires_grad_(False), loss_fn, batch_at, CONFIG)
