@@ -1,0 +1,160 @@
+"""The network with its noise levels: `Denoiser(x, sigma)` estimates the clean image.
+
+The same network serves as a diffusion denoiser (EDM) and, after consistency training, as a
+consistency function: only the preconditioning differs (`boundary`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import runs
+from ..profiles import ConsistencyConfig
+from ..training.checkpoints import load_weights
+from .noise import Preconditioning, broadcast, time_input
+from .unet import Inject, UNet
+
+
+class Denoiser(nn.Module):
+    """x0-estimate of a noisy image.
+
+    Args:
+        unet: network on images folded by `patch`.
+        patch: factor by which pixels are folded into channels: a UNet on `(B, 3 p^2, S/p, S/p)`
+            costs about 1/p^2 of one on `(B, 3, S, S)`.
+        boundary: True for a consistency function, False for a diffusion denoiser.
+    """
+
+    def __init__(
+        self,
+        unet: UNet,
+        *,
+        image_size: int,
+        patch: int = 1,
+        sigma_data: float = 0.5,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+        boundary: bool = True,
+        config: ConsistencyConfig | None = None,
+    ):
+        super().__init__()
+        self.unet = unet
+        self.image_size = image_size
+        self.patch = patch
+        self.sigma_data = sigma_data
+        self.sigma_min = sigma_min
+        self.sigma_max = sigma_max
+        self.boundary = boundary
+        self.config = config
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(3, S, S) of one image."""
+        return 3, self.image_size, self.image_size
+
+    def forward(
+        self,
+        x: Tensor,
+        sigma: Tensor | float,
+        *,
+        boundary: bool | None = None,
+        inject: Inject | None = None,
+    ) -> Tensor:
+        """EDM eq. 7.
+
+        Args:
+            x: noisy images (B, 3, S, S), clean range [-1, 1] plus noise.
+            sigma: one noise level, or one per image (B,).
+            boundary: overrides the preconditioning of this denoiser.
+
+        Returns:
+            (B, 3, S, S), not clamped.
+        """
+        sigma = broadcast(sigma, x)
+        boundary = self.boundary if boundary is None else boundary
+        scaling = Preconditioning(self.sigma_data, self.sigma_min, boundary)
+        c_skip, c_out, c_in = scaling(sigma)
+        h = F.pixel_unshuffle(c_in * x, self.patch) if self.patch > 1 else c_in * x
+        h = self.unet(h, time_input(sigma.flatten()), inject=inject)
+        if self.patch > 1:
+            h = F.pixel_shuffle(h, self.patch)
+        return c_skip * x + c_out * h
+
+
+def build_denoiser(config: ConsistencyConfig, *, boundary: bool = True) -> Denoiser:
+    """A freshly initialised denoiser.
+
+    Raises:
+        ValueError: sizes that do not divide: the folded side must halve at every level.
+    """
+    levels = len(config.channel_mult) - 1
+    if config.image_size % (config.patch * 2**levels):
+        raise ValueError(
+            f"image_size={config.image_size} must be a multiple of patch * 2^levels = "
+            f"{config.patch * 2**levels}"
+        )
+    channels = 3 * config.patch**2
+    unet = UNet(
+        image_size=config.image_size // config.patch,
+        in_channels=channels,
+        model_channels=config.model_channels,
+        out_channels=channels,
+        num_res_blocks=config.num_res_blocks,
+        attention_resolutions=config.attention_resolutions,
+        dropout=config.dropout,
+        channel_mult=config.channel_mult,
+        num_head_channels=config.num_head_channels,
+        use_scale_shift_norm=config.use_scale_shift_norm,
+        resblock_updown=config.resblock_updown,
+    )
+    return Denoiser(
+        unet,
+        image_size=config.image_size,
+        patch=config.patch,
+        sigma_data=config.sigma_data,
+        sigma_min=config.sigma_min,
+        sigma_max=config.sigma_max,
+        boundary=boundary,
+        config=config,
+    )
+
+
+def embedded_path() -> Path:
+    """File of the generator that ships with the repository."""
+    return runs.weights_dir() / "generator.safetensors"
+
+
+def load_denoiser(path: Path | str | None = None, device: torch.device | None = None) -> Denoiser:
+    """A trained consistency function, in eval mode.
+
+    Args:
+        path: a file written by `messi export` or training; None for the one that ships.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: the file holds no generator.
+    """
+    path = Path(path) if path is not None else embedded_path()
+    state, metadata = load_weights(path)
+    if metadata.get("kind") != "generator":
+        raise ValueError(f"{path} holds {metadata.get('kind', 'unknown')!r} weights, not a generator")
+    denoiser = build_denoiser(config_from_json(metadata["config"]))
+    denoiser.load_state_dict({key: value.float() for key, value in state.items()})
+    return denoiser.eval().requires_grad_(False).to(device or runs.device())
+
+
+def config_from_json(text: str) -> ConsistencyConfig:
+    """The configuration stored beside weights; fields that no longer exist are an error."""
+    stored = json.loads(text)
+    fields = {field.name for field in dataclasses.fields(ConsistencyConfig)}
+    extra = stored.keys() - fields
+    if extra:
+        raise ValueError(f"generator configuration has unknown fields {sorted(extra)}: newer weights?")
+    return ConsistencyConfig(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    )
