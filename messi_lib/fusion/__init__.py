@@ -1,0 +1,1 @@
+"""Chapter 06: segmentation latents as a condition of the generator."""

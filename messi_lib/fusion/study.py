@@ -1,0 +1,151 @@
+"""Does the condition help? Losses of two generators on the same photos with the same noise, and
+what may be concluded from their difference.
+
+Photos differ from each other far more than two generators do. The difference is therefore taken
+photo by photo, and its uncertainty by drawing photos with replacement (Efron 1979, the bootstrap).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..consistency.noise import broadcast
+from ..consistency.objectives import draw_noise
+from ..runs import seed_generator
+from .conditioned import ConditionedDenoiser
+from .train import fusion_loss
+
+
+@torch.no_grad()
+def held_out_losses(
+    conditioned: ConditionedDenoiser,
+    images: Tensor,
+    latents: Tensor | None,
+    *,
+    draws: int = 4,
+    stage: int | None = None,
+    seed: int = 0,
+    batch: int = 64,
+) -> Tensor:
+    """The training loss of each photo (N,), averaged over `draws` noise levels and noises.
+
+    The same seed gives the same levels and noises to every generator and condition.
+
+    Args:
+        images: (N, 3, S, S). latents: (N, L, h, w), or None for the unconditioned generator.
+    """
+    total = torch.zeros(len(images))
+    for draw in range(draws):
+        for start in range(0, len(images), batch):
+            part = slice(start, start + batch)
+            loss = fusion_loss(
+                conditioned,
+                images[part],
+                None if latents is None else latents[part],
+                seed_generator(seed, "held out", draw, start),
+                stage=stage,
+            )
+            total[part] += loss.cpu()
+    return total / draws
+
+
+@torch.no_grad()
+def hole_errors(
+    conditioned: ConditionedDenoiser,
+    images: Tensor,
+    hole: Tensor,
+    latents: Tensor | None,
+    sigmas: Sequence[float],
+    *,
+    seed: int = 0,
+    batch: int = 64,
+) -> Tensor:
+    """Root mean square error inside the hole of the estimate from each noise level, (N, levels).
+
+    Args:
+        images: (N, 3, S, S). hole: bool (N, 1, S, S). latents: as in `held_out_losses`.
+
+    Raises:
+        ValueError: an empty hole.
+    """
+    area = 3 * hole.sum((1, 2, 3))
+    if not area.all():
+        raise ValueError("a photo without a hole has no error in it: leave it out")
+    place = next(conditioned.parameters()).device
+    errors = torch.empty(len(images), len(sigmas))
+    for start in range(0, len(images), batch):
+        part = slice(start, start + batch)
+        clean = images[part].to(place)
+        inject = None
+        if latents is not None:
+            inject = conditioned.inject(conditioned.condition(latents[part]))
+        for i, sigma in enumerate(sigmas):
+            z = draw_noise(clean, seed_generator(seed, "hole", i, start))
+            noisy = clean + broadcast(sigma, clean) * z
+            estimate = conditioned(noisy, sigma, inject=inject)
+            square = torch.where(hole[part].to(place), (estimate - clean).square(), 0.0)
+            errors[part, i] = (square.sum((1, 2, 3)).cpu() / area[part]).sqrt()
+    return errors
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of `ours - theirs` over photos with its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    theirs: float  # mean of what is compared with
+    photos: int
+    level: float = 0.95
+
+    @property
+    def relative(self) -> float:
+        """The mean as a share of `theirs`."""
+        return self.mean / self.theirs
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0 or self.high < 0
+
+    def sentence(self, ours: str, theirs: str, what: str = "loss") -> str:
+        """The finding in plain words, for two names of what is compared."""
+        numbers = (
+            f"{self.mean:+.3g} ({100 * self.relative:+.1f} %; {100 * self.level:.0f} % interval "
+            f"{self.low:+.3g} to {self.high:+.3g}; {self.photos} photos)"
+        )
+        if not self.clear:
+            return f"{ours} against {theirs}: no measurable effect on the {what}: {numbers}"
+        word = "lower" if self.mean < 0 else "higher"
+        return f"{ours} against {theirs}: the {what} is {word}: {numbers}"
+
+
+def paired_bootstrap(
+    ours: Tensor, theirs: Tensor, *, resamples: int = 10_000, level: float = 0.95, seed: int = 0
+) -> Difference:
+    """Percentile bootstrap of the mean paired difference.
+
+    Args:
+        ours, theirs: (N,) numbers of the same N photos, in the same order.
+
+    Raises:
+        ValueError: numbers that do not pair up, or fewer than 8 of them.
+    """
+    if ours.shape != theirs.shape or ours.ndim != 1:
+        raise ValueError(f"{tuple(ours.shape)}, {tuple(theirs.shape)}: give one number per photo")
+    if len(ours) < 8:
+        raise ValueError(f"{len(ours)} photos say nothing about others: give 8 or more")
+    difference = (ours - theirs).double()
+    generator = seed_generator(seed, "bootstrap")
+    drawn = torch.randint(len(difference), (resamples, len(difference)), generator=generator)
+    tail = (1 - level) / 2
+    ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
+    low, high = torch.quantile(difference[drawn].mean(1), ends).tolist()
+    return Difference(
+        float(difference.mean()), low, high, float(theirs.double().mean()), len(difference), level
+    )
