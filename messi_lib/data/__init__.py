@@ -1,0 +1,1 @@
+"""Chapter 01: people photos, subject photos and the procedural world."""
