@@ -1,137 +1,16 @@
-"""The places where footballers are seen: grass, stadium, street and indoor, in one perspective.
-
-Everything is laid out in metres on a ground plane and projected into the unit frame, so a place
-looks the same at every resolution; textures are cut from one bank of smooth noise.
-"""
+"""The places where footballers are seen: grass, stadium, street and indoor."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from .figures import Light, pick
+from .backdrop import Backdrop, Stage, jitter, noise_bank
+from .poses import pick
 
 BACKGROUNDS: tuple[str, ...] = ("grass", "stadium", "street", "indoor")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A place and its camera: `horizon` (frame heights from the top), eye height `eye` in metres,
-    focal length `focal` in frame heights, and `far`, the depth in metres where the ground ends."""
-
-    name: str
-    horizon: float
-    eye: float
-    focal: float
-    far: float
-    light: Light
-    sun: tuple  # where a body's shadow falls: (right, up the frame) per body height; strength
-    strength: float
-
-    def point(self, x: float, z: float, height: float = 0.0) -> tuple[float, float]:
-        """Project the point x metres right, z deep and `height` above ground: (x, y) in frames."""
-        return 0.5 + self.focal * x / z, self.horizon + self.focal * (self.eye - height) / z
-
-
-def random_stage(rng: np.random.Generator, name: str, horizon: float, eye: float,
-                 focal: float) -> Stage:
-    """Choose light, shadow and depth for a place called `name` (of BACKGROUNDS)."""
-    side = rng.uniform(-0.75, 0.75)
-    up = -rng.uniform(0.25, 0.6)
-    norm = math.sqrt(side * side + up * up + 0.5)
-    direct = (side / norm, up / norm, math.sqrt(0.5) / norm)
-    hard = {"grass": 0.55, "stadium": 0.4, "street": 0.5, "indoor": 0.28}[name] * rng.uniform(.6, 1)
-    far = {"grass": rng.uniform(26, 60), "stadium": rng.uniform(18, 40),
-           "street": rng.uniform(9, 16), "indoor": rng.uniform(4.2, 6.5)}[name]
-    light = Light(direct, rng.uniform(0.55, 0.68), rng.uniform(0.42, 0.56))
-    return Stage(name, horizon, eye, focal, far, light, (-side * 1.1, rng.uniform(.10, .26)), hard)
-
-
-@lru_cache(maxsize=1)
-def noise_bank() -> np.ndarray:
-    """(256, 256) float32 fractal noise in about [-1, 1], periodic."""
-    rng = np.random.default_rng(10)
-    bank = np.zeros((256, 256), np.float32)
-    for octave, weight in ((8, .35), (32, .5), (128, .6), (256, .6)):
-        cells = rng.normal(0, 1, (octave, octave)).astype(np.float32)
-        tiled = np.tile(cells, (3, 3))
-        big = cv2.resize(tiled, (768, 768), interpolation=cv2.INTER_CUBIC)
-        bank += weight * big[256:512, 256:512]
-    return np.clip(bank / 2.2, -1, 1)
-
-
-_CIRCLE = np.array([(math.cos(t), math.sin(t)) for t in np.linspace(0, 2 * math.pi, 25)[:-1]])
-
-
-class Backdrop:
-    """A square picture of `size` pixels addressed in frames (0..1), anti-aliased."""
-
-    def __init__(self, size: int):
-        self.size = size
-        self.image = np.zeros((size, size, 3), np.uint8)
-
-    def poly(self, points, colour) -> None:
-        """Fill a polygon of (x, y) in frames with an RGB colour."""
-        q = np.array(points) * (self.size * 64.0) - 32
-        centre = q.sum(0) / len(q)  # OpenCV's soft edges reach half a pixel out: pull them in
-        q -= np.minimum(np.maximum(q - centre, -26), 26)
-        cv2.fillPoly(self.image, [q.astype(np.int32)], [float(c) for c in colour], cv2.LINE_AA, 6)
-
-    def disc(self, x, y, rx, ry, colour) -> None:
-        """Fill an upright ellipse of radii rx, ry."""
-        self.poly(_CIRCLE * (rx, ry) + (x, y), colour)
-
-    def upright(self, stage: Stage, z, x0, x1, low, high, colour) -> None:
-        """Fill a rectangle standing z metres away, x0..x1 across and low..high above the ground."""
-        (a, b), (c, d) = stage.point(x0, z, low), stage.point(x1, z, high)
-        self.poly([(a, b), (c, b), (c, d), (a, d)], colour)
-
-    def rect(self, x0, y0, x1, y1, colour) -> None:
-        """Fill an upright rectangle."""
-        self.poly([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour)
-
-    def line(self, a, b, width, colour, under=None) -> None:
-        """A straight bar of `width` frames; below a pixel it fades to the colour `under` it."""
-        if under is not None and width * self.size < 1:
-            colour = np.array(under) + np.subtract(colour, under) * (width * self.size)
-        dx, dy = b[0] - a[0], b[1] - a[1]
-        n = math.hypot(dx, dy) or 1e-6
-        ox, oy = -dy / n * width / 2, dx / n * width / 2
-        self.poly([(a[0] + ox, a[1] + oy), (b[0] + ox, b[1] + oy), (b[0] - ox, b[1] - oy),
-                   (a[0] - ox, a[1] - oy)], colour)
-
-    def gradient(self, y0, y1, top, bottom) -> None:
-        """Fill the rows between y0 and y1 (frames) from the colour `top` to `bottom`."""
-        s = self.size
-        a, b = max(0, int(round(y0 * s))), min(s, int(round(y1 * s)))
-        if b > a:
-            f = ((np.arange(a, b) + 0.5) / s - y0) / max(1e-6, y1 - y0)
-            rows = np.array(top) * (1 - f[:, None]) + np.array(bottom) * f[:, None]
-            self.image[a:b] = rows[:, None].astype(np.uint8)
-
-    def grain(self, y0, y1, amount, offset, cells=64) -> None:
-        """Mottle the rows between y0 and y1 with noise of `amount` grey levels."""
-        s = self.size
-        a, b = max(0, int(round(y0 * s))), min(s, int(round(y1 * s)))
-        if b <= a:
-            return
-        oy, ox = offset
-        patch = np.take(np.take(noise_bank(), np.arange(oy, oy + cells) % 256, 0),
-                        np.arange(ox, ox + cells) % 256, 1)
-        tex = cv2.resize(patch, (s, s), interpolation=cv2.INTER_AREA if s < cells else
-                         cv2.INTER_LINEAR)[a:b]
-        part = self.image[a:b].astype(np.float32)
-        part += (amount * tex)[..., None]
-        self.image[a:b] = np.clip(part, 0, 255)
-
-
-def _jitter(rng: np.random.Generator, colour, amount: float = 10) -> tuple:
-    """The RGB colour moved by up to `amount` in each channel."""
-    return tuple(np.clip(np.array(colour) + rng.uniform(-amount, amount, 3), 0, 255))
 
 
 def _turf(back: Backdrop, stage: Stage, rng: np.random.Generator) -> None:
@@ -139,7 +18,7 @@ def _turf(back: Backdrop, stage: Stage, rng: np.random.Generator) -> None:
     s = back.size
     y_far = stage.point(0, stage.far)[1]
     a = max(0, int(round(y_far * s)))
-    base = np.array(_jitter(rng, pick(rng, [(82, 134, 66), (94, 144, 70), (70, 122, 68)]), 8),
+    base = np.array(jitter(rng, pick(rng, [(82, 134, 66), (94, 144, 70), (70, 122, 68)]), 8),
                     np.float32)
     lengthwise, width = rng.random() < 0.4, rng.uniform(2.2, 5.0)
     shift, contrast = rng.uniform(0, 10, 2), rng.uniform(4, 13)
@@ -209,14 +88,14 @@ def _goal(back: Backdrop, stage: Stage, x: float, z: float) -> None:
 def _sky(back: Backdrop, y1: float, rng: np.random.Generator) -> None:
     top, low = pick(rng, [((96, 150, 214), (190, 214, 232)), ((150, 168, 186), (204, 210, 212)),
                            ((92, 122, 178), (240, 204, 172)), ((120, 178, 226), (214, 228, 236))])
-    back.gradient(0, y1, _jitter(rng, top, 8), _jitter(rng, low, 8))
+    back.gradient(0, y1, jitter(rng, top, 8), jitter(rng, low, 8))
     back.grain(0, y1, 12, rng.integers(0, 256, 2), 14)
 
 
 def _trees(back: Backdrop, y_base: float, tall: float, rng: np.random.Generator) -> None:
     """A hedge of round crowns standing on y_base, `tall` frames high."""
     for layer in (0, 1):
-        green = np.array(_jitter(rng, (58, 94, 56) if layer else (92, 124, 92), 10))
+        green = np.array(jitter(rng, (58, 94, 56) if layer else (92, 124, 92), 10))
         for x, dx, up, r in zip(np.arange(-.05, 1.1, .11), *rng.uniform(0, 1, (3, 11))):
             x, y, r = x + .06 * dx, y_base - tall * (.3 + .4 * up), tall * (.32 + .24 * r)
             r *= 1.0 if layer else 1.3
@@ -238,7 +117,7 @@ def _stadium(back: Backdrop, stage: Stage, rng: np.random.Generator) -> None:
     y = stage.point(0, stage.far)[1]
     board = stage.focal * 1.0 / stage.far
     top = y - rng.uniform(.32, .7)
-    palette = np.array([_jitter(rng, c, 20) for c in ((196, 60, 66), (60, 96, 180), (224, 222, 214),
+    palette = np.array([jitter(rng, c, 20) for c in ((196, 60, 66), (60, 96, 180), (224, 222, 214),
                         (84, 84, 96), (206, 172, 90))])
     weights = rng.dirichlet(np.ones(5) * 1.2)  # the home colours fill most seats
     rows, cols = 22, 64
@@ -262,7 +141,7 @@ def _stadium(back: Backdrop, stage: Stage, rng: np.random.Generator) -> None:
     x = -rng.uniform(0, .2)
     while x < 1:
         w = rng.uniform(.14, .3)
-        paint = np.array(_jitter(rng, pick(rng, [(190, 52, 58), (32, 64, 136), (232, 232, 228),
+        paint = np.array(jitter(rng, pick(rng, [(190, 52, 58), (32, 64, 136), (232, 232, 228),
                                                   (34, 116, 90), (232, 178, 60), (36, 38, 46)])))
         back.rect(x, y - board, x + w, y + .003, paint)
         ink = (245, 245, 240) if paint.sum() < 450 else (34, 40, 60)
@@ -279,15 +158,15 @@ def _stadium(back: Backdrop, stage: Stage, rng: np.random.Generator) -> None:
 def _house(back: Backdrop, stage: Stage, x0: float, w: float, rng: np.random.Generator) -> None:
     """A facade of width w metres from x0: plinth, door, rows of windows, tiled roof."""
     z, high = stage.far, rng.uniform(5.6, 9.5)
-    wall = np.array(_jitter(rng, pick(rng, [(198, 128, 100), (224, 206, 174), (180, 190, 200),
+    wall = np.array(jitter(rng, pick(rng, [(198, 128, 100), (224, 206, 174), (180, 190, 200),
                                              (214, 170, 120), (168, 96, 84), (232, 226, 216)]), 12))
     back.upright(stage, z, x0, x0 + w, 0, high, wall)
     back.poly([stage.point(x0 + dx, z, high + up) for dx, up in
-               ((-.2, 0), (w + .2, 0), (w - .5, 1.9), (.5, 1.9))], _jitter(rng, (122, 74, 62), 16))
+               ((-.2, 0), (w + .2, 0), (w - .5, 1.9), (.5, 1.9))], jitter(rng, (122, 74, 62), 16))
     back.upright(stage, z, x0, x0 + w, 0, .5, wall * .72)
     n = max(2, int(w / 1.9))
-    door, paint = int(rng.integers(n)), _jitter(rng, (92, 58, 44), 36)
-    glass, frame = np.array(_jitter(rng, (112, 134, 152), 14)), (236, 232, 224)
+    door, paint = int(rng.integers(n)), jitter(rng, (92, 58, 44), 36)
+    glass, frame = np.array(jitter(rng, (112, 134, 152), 14)), (236, 232, 224)
     for floor in range(int(high // 2.8)):
         for k in range(n):
             cx, low = x0 + w * (k + .5) / n, .9 + 2.8 * floor
@@ -307,7 +186,7 @@ def _street(back: Backdrop, stage: Stage, rng: np.random.Generator) -> None:
         w = rng.uniform(4.2, 7.5)
         _house(back, stage, x, w, rng)
         x += w
-    stone = np.array(_jitter(rng, (172, 166, 158), 10))
+    stone = np.array(jitter(rng, (172, 166, 158), 10))
     back.gradient(y, 1.0, stone * .9, stone)
     kerb = max(2.2, stage.far - rng.uniform(5.5, 8.0))
     for z in np.arange(kerb, stage.far, .9):
@@ -316,7 +195,7 @@ def _street(back: Backdrop, stage: Stage, rng: np.random.Generator) -> None:
     for gx in np.arange(-9, 9.1, .9):
         back.line(stage.point(gx, stage.far), stage.point(gx, kerb), .0024, stone * .8, stone)
     yk, edge = stage.point(0, kerb)[1], .08 * stage.focal / kerb
-    road = np.array(_jitter(rng, (92, 94, 98), 10))
+    road = np.array(jitter(rng, (92, 94, 98), 10))
     back.gradient(yk + edge, 1.0, road * .92, road)
     back.rect(0, yk, 1, yk + edge, stone * 1.12)
     back.grain(y, 1.0, 11, rng.integers(0, 256, 2), 120)
@@ -334,7 +213,7 @@ def _street(back: Backdrop, stage: Stage, rng: np.random.Generator) -> None:
 def _car(back: Backdrop, stage: Stage, rng: np.random.Generator) -> None:
     """A parked car, seen from its side."""
     z, cx = stage.far - 1.6, rng.uniform(-.4, .4) * stage.far / stage.focal
-    paint = _jitter(rng, pick(rng, [(170, 40, 44), (52, 84, 136), (206, 208, 210), (50, 54, 60)]))
+    paint = jitter(rng, pick(rng, [(170, 40, 44), (52, 84, 136), (206, 208, 210), (50, 54, 60)]))
     for colour, ring in (
             (paint, [(-2.1, .35), (2.1, .35), (2.1, .8), (1.5, .92), (.9, 1.42), (-1.0, 1.42),
                      (-1.6, .95), (-2.1, .85)]),
@@ -350,7 +229,7 @@ def _car(back: Backdrop, stage: Stage, rng: np.random.Generator) -> None:
 def _indoor(back: Backdrop, stage: Stage, rng: np.random.Generator) -> None:
     z, u = stage.far, stage.focal / stage.far
     y, half = stage.point(0, z)[1], .5 / u
-    wall = np.array(_jitter(rng, pick(rng, [(222, 212, 194), (190, 204, 208), (214, 196, 186),
+    wall = np.array(jitter(rng, pick(rng, [(222, 212, 194), (190, 204, 208), (214, 196, 186),
                                              (182, 190, 172), (232, 230, 226)]), 8))
     back.gradient(0, y, wall * .93, wall)
     back.grain(0, y, 4, rng.integers(0, 256, 2), 40)
@@ -367,19 +246,19 @@ def _indoor(back: Backdrop, stage: Stage, rng: np.random.Generator) -> None:
             slab(cx - .025, cx + .025, 1.0, 2.2, (246, 244, 240))
         elif kind == 1:  # a picture
             slab(cx - w, cx + w, 1.3, 1.9, (74, 58, 48))
-            slab(cx - w + .05, cx + w - .05, 1.35, 1.85, _jitter(rng, (176, 168, 152), 30))
-            slab(cx - w + .05, cx + w - .05, 1.35, 1.53, _jitter(rng, (120, 124, 104), 30))
+            slab(cx - w + .05, cx + w - .05, 1.35, 1.85, jitter(rng, (176, 168, 152), 30))
+            slab(cx - w + .05, cx + w - .05, 1.35, 1.53, jitter(rng, (120, 124, 104), 30))
         else:  # a door
-            slab(cx - .46, cx + .46, 0, 2.07, _jitter(rng, (142, 104, 76), 20))
-            slab(cx - .38, cx + .38, 0, 2.0, _jitter(rng, (166, 124, 90), 8))
+            slab(cx - .46, cx + .46, 0, 2.07, jitter(rng, (142, 104, 76), 20))
+            slab(cx - .38, cx + .38, 0, 2.0, jitter(rng, (166, 124, 90), 8))
             slab(cx + .25, cx + .32, .98, 1.04, (214, 196, 140))
     if rng.random() < .4:  # a sofa by the wall
-        cx, c = rng.uniform(-.6, .6) * half, np.array(_jitter(rng, (104, 112, 132), 26))
+        cx, c = rng.uniform(-.6, .6) * half, np.array(jitter(rng, (104, 112, 132), 26))
         slab(cx - .95, cx + .95, .05, .85, c)
         slab(cx - .95, cx + .95, .05, .42, c * 1.14)
         slab(cx - 1.05, cx - .8, 0, .62, c * .85)
         slab(cx + .8, cx + 1.05, 0, .62, c * .85)
-    wood = np.array(_jitter(rng, pick(rng, [(166, 122, 84), (188, 150, 108), (128, 94, 72),
+    wood = np.array(jitter(rng, pick(rng, [(166, 122, 84), (188, 150, 108), (128, 94, 72),
                                              (150, 150, 152)]), 8))
     back.gradient(y, 1.0, wood * .9, wood * 1.04)
     for gx in np.arange(-6.4, 6.5, .32):

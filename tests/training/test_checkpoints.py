@@ -56,9 +56,11 @@ def test_state_restores_everything_and_keeps_two(tmp_path):
     other, other_ema, other_optimizer = make(1)
     assert files.load(other, other_ema, other_optimizer) == 15
     assert torch.equal(other.weight, model.weight) and torch.equal(other_ema["weight"], ema["weight"])
-    for ours, theirs in zip(other_optimizer.state.values(), optimizer.state.values()):
-        for key in theirs:
-            assert torch.equal(torch.as_tensor(ours[key]), torch.as_tensor(theirs[key])), key
+    ours, theirs = other_optimizer.state_dict()["state"], optimizer.state_dict()["state"]
+    assert ours.keys() == theirs.keys()
+    for index, entry in theirs.items():
+        for key, value in entry.items():
+            assert torch.equal(torch.as_tensor(ours[index][key]), torch.as_tensor(value)), key
 
 
 def test_a_torn_state_is_passed_over(tmp_path, capsys):
