@@ -58,6 +58,7 @@ class ConsistencyConfig(TrainConfig):
 
     image_size: int = 32
     patch: int = 1  # pixels are folded into channels by this factor before the UNet
+    gate: bool = False  # a skip connection per patch that the network sets (see Denoiser)
     model_channels: int = 64
     channel_mult: tuple[float, ...] = (1, 2)
     num_res_blocks: int = 2
@@ -114,7 +115,7 @@ _TINY_HIERA = (("embed_dim", 32), ("num_heads", 1), ("stages", (1, 2, 3, 1)))
 _LAPTOP_HIERA = (("embed_dim", 32), ("num_heads", 1), ("stages", (1, 2, 4, 2)))
 # Measured on one core: 41 images/s at 2.0M parameters; residual up/down blocks and a second block per
 # level each cost a quarter of that speed.
-_SMALL_UNET = dict(image_size=64, patch=4, model_channels=64, channel_mult=(1, 1.5), num_res_blocks=1,
+_SMALL_UNET = dict(image_size=64, patch=4, gate=True, model_channels=64, channel_mult=(1, 1.5), num_res_blocks=1,
                    resblock_updown=False, lr=6e-4, optimizer="adam", lr_schedule="cosine",
                    ect_stages=6, edm_p_mean=-0.8, edm_p_std=1.4, ect_p_mean=-0.7, ect_p_std=1.9)
 _LSUN_UNET = dict(
@@ -151,7 +152,7 @@ _PRESETS: dict[str, dict[str, dict]] = {
                         loss=(("bce", 1.0),), steps=100000, batch=64),
     },
     "ConsistencyConfig": {
-        "smoke": dict(image_size=16, patch=2, model_channels=32, channel_mult=(1, 2),
+        "smoke": dict(image_size=16, patch=2, gate=True, model_channels=32, channel_mult=(1, 2),
                       num_res_blocks=1, steps=12, batch=8, images=64, warmup=4, log_every=4,
                       save_every=6, ect_stages=2),
         "laptop": dict(**_SMALL_UNET, steps=600, batch=32, images=2000, log_every=25,

@@ -28,6 +28,10 @@ class Denoiser(nn.Module):
         unet: network on images folded by `patch`.
         patch: factor by which pixels are folded into channels: a UNet on `(B, 3 p^2, S/p, S/p)`
             costs about 1/p^2 of one on `(B, 3, S, S)`.
+        gate: the UNet's last output channel is a gate g per patch, and its output becomes
+            F + g c_in x: a skip connection that the network sets by place. Removing noise from a
+            smooth patch then takes one number, where F alone must carry the noise of all 3 p^2
+            values through its few channels.
         boundary: True for a consistency function, False for a diffusion denoiser.
     """
 
@@ -37,6 +41,7 @@ class Denoiser(nn.Module):
         *,
         image_size: int,
         patch: int = 1,
+        gate: bool = False,
         sigma_data: float = 0.5,
         sigma_min: float = 0.002,
         sigma_max: float = 80.0,
@@ -47,6 +52,7 @@ class Denoiser(nn.Module):
         self.unet = unet
         self.image_size = image_size
         self.patch = patch
+        self.gate = gate
         self.sigma_data = sigma_data
         self.sigma_min = sigma_min
         self.sigma_max = sigma_max
@@ -80,9 +86,12 @@ class Denoiser(nn.Module):
         boundary = self.boundary if boundary is None else boundary
         scaling = Preconditioning(self.sigma_data, self.sigma_min, boundary)
         c_skip, c_out, c_in = scaling(sigma)
-        h = F.pixel_unshuffle(c_in * x, self.patch) if self.patch > 1 else c_in * x
-        h = self.unet(h, time_input(sigma.flatten()), inject=inject)
-        if self.patch > 1:
+        scaled = c_in * x
+        h = self.unet(F.pixel_unshuffle(scaled, self.patch), time_input(sigma.flatten()), inject=inject)
+        if self.gate:
+            h, g = h[:, :-1], h[:, -1:].repeat_interleave(self.patch, 2)
+            h = F.pixel_shuffle(h, self.patch) + g.repeat_interleave(self.patch, 3) * scaled
+        else:
             h = F.pixel_shuffle(h, self.patch)
         return c_skip * x + c_out * h
 
@@ -104,7 +113,7 @@ def build_denoiser(config: ConsistencyConfig, *, boundary: bool = True) -> Denoi
         image_size=config.image_size // config.patch,
         in_channels=channels,
         model_channels=config.model_channels,
-        out_channels=channels,
+        out_channels=channels + config.gate,
         num_res_blocks=config.num_res_blocks,
         attention_resolutions=config.attention_resolutions,
         dropout=config.dropout,
@@ -117,6 +126,7 @@ def build_denoiser(config: ConsistencyConfig, *, boundary: bool = True) -> Denoi
         unet,
         image_size=config.image_size,
         patch=config.patch,
+        gate=config.gate,
         sigma_data=config.sigma_data,
         sigma_min=config.sigma_min,
         sigma_max=config.sigma_max,
