@@ -1,0 +1,1 @@
+"""Chapter 05: filling a hole in a photo."""

@@ -1,0 +1,156 @@
+"""From person regions to holes: grown, filled, and touching ones made one.
+
+A hole is what gets generated anew. Around it lies a feather, a soft border where old and new are
+blended, so that what may change is the hole and its feather together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+
+@dataclass(frozen=True)
+class Hole:
+    """One hole: `region` bool `(h,w)` with its upper left corner at `(top, left)` of the photo.
+
+    `feather` is the width of its soft border in pixels; `members` are the positions, in the list
+    given to `make_holes`, of the regions it covers.
+    """
+
+    top: int
+    left: int
+    region: np.ndarray
+    feather: int
+    members: tuple[int, ...]
+
+    def full(self, shape: tuple[int, int]) -> np.ndarray:
+        """The hole in a photo of `shape`, bool `(H,W)`."""
+        canvas = np.zeros(shape, bool)
+        height, width = self.region.shape
+        canvas[self.top : self.top + height, self.left : self.left + width] = self.region
+        return canvas
+
+
+def bounding_box(region: np.ndarray) -> tuple[int, int, int, int] | None:
+    """(y0, x0, y1, x1) of the True pixels of bool `(H,W)`, ends exclusive; None if it is empty."""
+    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    if not len(rows):
+        return None
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def crop_around(region: np.ndarray, margin: int) -> tuple[slice, slice] | None:
+    """Slices of the bounding box, widened by `margin` inside the photo; None if nothing is True."""
+    box = bounding_box(region)
+    if box is None:
+        return None
+    y0, x0, y1, x1 = box
+    height, width = region.shape
+    rows = slice(max(y0 - margin, 0), min(y1 + margin, height))
+    return rows, slice(max(x0 - margin, 0), min(x1 + margin, width))
+
+
+def distance_to(region: np.ndarray) -> np.ndarray:
+    """Euclidean distance in pixels of each pixel to the nearest True one, float32 `(H,W)`.
+
+    0 inside; infinite everywhere if the region is empty.
+    """
+    if not region.any():
+        return np.full(region.shape, np.inf, np.float32)
+    outside = (~region).astype(np.uint8)
+    return cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+def grow(region: np.ndarray, pixels: int) -> np.ndarray:
+    """Dilate bool `(H,W)` by a disc of radius `pixels`, in time linear in the region's box."""
+    crop = crop_around(region, pixels + 1)
+    if crop is None or pixels <= 0:
+        return region.copy()
+    grown = np.zeros_like(region)
+    grown[crop] = distance_to(region[crop]) <= pixels
+    return grown
+
+
+def fill(region: np.ndarray) -> np.ndarray:
+    """Fill what a region encloses, such as the gap between an arm and the body."""
+    crop = crop_around(region, 0)
+    filled = region.copy()
+    if crop is not None:
+        filled[crop] = ndimage.binary_fill_holes(region[crop])
+    return filled
+
+
+def make_holes(regions: Iterable[np.ndarray], grow_by: float, feather: float) -> list[Hole]:
+    """One hole per region, but a single one for regions whose holes or feathers touch.
+
+    Args:
+        regions: bool `(H,W)` each, of one photo; empty ones are passed over. Looked at one after
+            the other, so that a generator keeps memory low.
+        grow_by: dilation, as a share of the longer side of the region's bounding box.
+        feather: width of the soft border, as a share of the same.
+
+    Returns:
+        Holes from top left to bottom right; the same region twice gives the same as once.
+
+    Raises:
+        ValueError: negative shares, or regions that are not bool or differ in shape.
+    """
+    if grow_by < 0 or feather < 0:
+        raise ValueError(f"grow={grow_by} and feather={feather} must not be negative")
+    holes, shape = [], None
+    for number, region in enumerate(regions):
+        shape = shape or region.shape
+        if region.dtype != bool or region.ndim != 2 or region.shape != shape:
+            found = f"{region.dtype} {region.shape}"
+            raise ValueError(f"regions must be bool (H,W) of one shape {shape}, not {found}")
+        box = bounding_box(region)
+        if box is None:
+            continue
+        side = max(box[2] - box[0], box[3] - box[1])
+        hole = fill(grow(region, _pixels(grow_by, side)))
+        holes.append(_compact(hole, _pixels(feather, side), (number,)))
+    while holes:
+        merged = _merge(holes, shape)
+        if len(merged) == len(holes):
+            return merged
+        holes = merged  # a united hole has the widest feather of its members: look again
+    return []
+
+
+def _pixels(share: float, side: int) -> int:
+    return max(round(share * side), 1) if share > 0 else 0
+
+
+def _compact(hole: np.ndarray, feather: int, members: tuple[int, ...]) -> Hole:
+    rows, columns = crop_around(hole, 0)
+    return Hole(rows.start, columns.start, hole[rows, columns].copy(), feather, members)
+
+
+def _merge(holes: list[Hole], shape: tuple[int, int]) -> list[Hole]:
+    """Unite holes whose feathers touch, also through a third one."""
+    reach = np.zeros(shape, np.uint8)
+    for hole in holes:
+        reach[grow(hole.full(shape), hole.feather)] = 1
+    _, label = cv2.connectedComponents(reach, connectivity=8)
+    groups: list[tuple[set[int], list[Hole]]] = []
+    for hole in holes:
+        height, width = hole.region.shape
+        window = label[hole.top : hole.top + height, hole.left : hole.left + width]
+        touched, together = set(np.unique(window[hole.region]).tolist()), [hole]
+        for other in [group for group in groups if group[0] & touched]:
+            groups.remove(other)
+            touched, together = touched | other[0], other[1] + together
+        groups.append((touched, together))
+    merged = []
+    for _, together in groups:
+        union = np.zeros(shape, bool)
+        for hole in together:
+            union |= hole.full(shape)
+        members = tuple(sorted(member for hole in together for member in hole.members))
+        merged.append(_compact(fill(union), max(h.feather for h in together), members))
+    return sorted(merged, key=lambda hole: (hole.top, hole.left))

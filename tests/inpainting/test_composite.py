@@ -1,0 +1,166 @@
+"""Compositing: exact outside, soft at the border, honest in colour."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from messi_lib.images import to_tensor
+from messi_lib.inpainting.composite import (
+    MAX_SHIFT,
+    composite,
+    feather_alpha,
+    from_linear,
+    match_to_ring,
+    to_linear,
+)
+from messi_lib.inpainting.holes import grow
+from messi_lib.inpainting.window import Window, choose_window
+
+
+def noisy(shape=(50, 60), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+def hole_at(top, left, height, width, shape=(50, 60)):
+    region = np.zeros(shape, bool)
+    region[top : top + height, left : left + width] = True
+    return region
+
+
+def flat(colour, size=16):
+    return torch.tensor(colour, dtype=torch.float32).view(1, 3, 1, 1).expand(1, 3, size, size)
+
+
+@given(
+    st.tuples(st.integers(0, 45), st.integers(0, 55), st.integers(1, 50), st.integers(1, 60)),
+    st.integers(0, 9),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_pixel_outside_hole_and_feather_is_identical(place, feather, match):
+    top, left, height, width = place
+    pixels, hole = noisy(), hole_at(top, left, height, width)
+    before = pixels.copy()
+    window = choose_window(hole, 1.3, feather)
+    result, changed = composite(pixels, flat((-0.5, 0.9, 0.1)), window, hole, feather, match)
+    assert np.array_equal(pixels, before), "the input stays"
+    rows, columns = window.inside(hole.shape)
+    shown = np.zeros_like(hole)
+    shown[rows, columns] = True
+    assert np.array_equal(changed, grow(hole, feather) & shown)
+    assert (changed >= hole).all()
+    assert np.array_equal(result[~changed], pixels[~changed])
+
+
+def test_inside_is_the_patch_when_colour_is_left_alone():
+    pixels, hole = noisy(), hole_at(10, 20, 20, 20)
+    patch = to_tensor(noisy((40, 40), seed=1))
+    result, _ = composite(pixels, patch, Window(0, 10, 40), hole, 3, match_colour=False)
+    expected = noisy((40, 40), seed=1)
+    assert np.array_equal(result[10:30, 20:40], expected[10:30, 10:30])
+
+
+def test_without_a_feather_only_the_hole_changes():
+    pixels, hole = noisy(), hole_at(10, 20, 20, 20)
+    result, changed = composite(pixels, flat((1, 1, 1)), Window(0, 10, 40), hole, 0, False)
+    assert np.array_equal(changed, hole)
+    assert (result[hole] == 255).all()
+
+
+def test_alpha_falls_from_one_to_zero_across_the_feather():
+    alpha = feather_alpha(hole_at(20, 20, 10, 10), 5)
+    profile = alpha[25, 29:37]
+    assert profile[0] == 1 and (np.diff(profile[:7]) < 0).all()
+    assert profile[5] > 0 and profile[6] == 0 and profile[7] == 0
+    assert abs(profile[3] - 0.5) < 1e-6
+    assert (feather_alpha(np.zeros((4, 4), bool), 3) == 0).all()
+
+
+def test_mixing_is_linear_in_light():
+    values = np.linspace(0, 1, 256)
+    assert np.abs(from_linear(to_linear(values)) - values).max() < 1e-9
+    assert abs(to_linear(np.array(0.5)) - 0.21404) < 1e-5
+    pixels, hole = np.zeros((50, 60, 3), np.uint8), hole_at(10, 20, 20, 20)
+    result, _ = composite(pixels, flat((1, 1, 1)), Window(0, 10, 40), hole, 5, False)
+    half = result[20, 42, 0]  # third of five pixels: half the light
+    assert half == round(255 * from_linear(np.array(0.5)).item()) == 188
+
+
+def test_a_patch_that_agrees_with_the_photo_leaves_no_trace():
+    pixels = np.full((50, 60, 3), (90, 140, 60), np.uint8)
+    patch = to_tensor(pixels[:40, :40])
+    result, _ = composite(pixels, patch, Window(0, 10, 40), hole_at(10, 20, 20, 20), 4)
+    assert np.abs(result.astype(int) - pixels).max() <= 1
+
+
+def lab_distance(a, b):
+    a, b = (np.float32(c).reshape(1, 1, 3) / 255 for c in (a, b))
+    difference = cv2.cvtColor(a, cv2.COLOR_RGB2LAB) - cv2.cvtColor(b, cv2.COLOR_RGB2LAB)
+    return float(np.linalg.norm(difference))
+
+
+def test_a_cast_is_taken_off_and_the_switch_leaves_it():
+    pixels = np.full((50, 60, 3), (120, 120, 120), np.uint8)
+    warm = flat(np.array([140, 122, 110]) / 127.5 - 1)
+    hole = hole_at(10, 20, 20, 20)
+    matched, _ = composite(pixels, warm, Window(0, 10, 40), hole, 3)
+    raw, _ = composite(pixels, warm, Window(0, 10, 40), hole, 3, match_colour=False)
+    assert lab_distance(matched[20, 30], (120, 120, 120)) < 1
+    assert lab_distance(raw[20, 30], (140, 122, 110)) < 1
+
+
+def test_the_correction_is_bounded():
+    photo = np.full((40, 40, 3), 0.9, np.float32)
+    patch = np.full((40, 40, 3), 0.2, np.float32)
+    hole = hole_at(10, 10, 20, 20, (40, 40))
+    matched = match_to_ring(patch, photo, hole, 4, 4)
+    before, after = (cv2.cvtColor(p, cv2.COLOR_RGB2LAB)[20, 20, 0] for p in (patch, matched))
+    assert abs(after - before - MAX_SHIFT[0]) < 0.1
+
+
+def test_the_colour_of_the_generated_middle_does_not_drive_the_correction():
+    """A red shirt on grass must stay red: only the ring along the edge counts."""
+    photo = np.full((60, 60, 3), (0.3, 0.5, 0.2), np.float32)
+    patch = photo.copy()
+    patch[25:35, 25:35] = (0.8, 0.1, 0.1)
+    matched = match_to_ring(patch, photo, hole_at(10, 10, 40, 40, (60, 60)), 4, 4)
+    assert np.abs(matched - patch).max() < 0.02
+
+
+def test_no_surroundings_no_correction():
+    patch = np.random.default_rng(0).random((20, 20, 3)).astype(np.float32)
+    everything = np.ones((20, 20), bool)
+    assert match_to_ring(patch, patch * 0.5, everything, 3, 3) is patch
+    pixels = noisy((20, 20))
+    result, changed = composite(pixels, flat((0, 0, 0)), Window(0, 0, 20), everything, 3)
+    assert changed.all() and (result == 128).all()
+
+
+def test_one_pixel_photo():
+    pixels = np.zeros((1, 1, 3), np.uint8)
+    hole = np.ones((1, 1), bool)
+    result, changed = composite(pixels, flat((1, 1, 1)), choose_window(hole), hole, 2)
+    assert changed.all() and (result == 255).all()
+
+
+def test_an_empty_hole_or_one_outside_the_window_changes_nothing():
+    pixels = noisy()
+    for hole, window in (
+        (np.zeros((50, 60), bool), Window(0, 0, 10)),
+        (hole_at(40, 50, 5, 5), Window(0, 0, 10)),
+    ):
+        result, changed = composite(pixels, flat((1, 1, 1)), window, hole, 3)
+        assert np.array_equal(result, pixels) and not changed.any()
+
+
+def test_wrong_arguments():
+    pixels = noisy()
+    with pytest.raises(ValueError, match="bool"):
+        composite(pixels, flat((0, 0, 0)), Window(0, 0, 9), np.ones((50, 60), np.uint8), 3)
+    with pytest.raises(ValueError, match="uint8"):
+        composite(pixels, flat((0, 0, 0)), Window(0, 0, 9), np.ones((5, 6), bool), 3)
+    with pytest.raises(ValueError, match="feather"):
+        composite(pixels, flat((0, 0, 0)), Window(0, 0, 9), np.ones((50, 60), bool), -1)
