@@ -200,7 +200,8 @@ class PitchPeople(People):
         self.scenes = cached_array("pitch_people", name, pitch_hash(), shape, self._draw)
 
     def _draw(self, target: np.ndarray) -> None:
-        for index in tqdm(range(len(target)), desc="drawing people", disable=len(target) < 200):
+        quiet = len(target) < 200 or None  # None: a bar on terminals only
+        for index in tqdm(range(len(target)), desc="drawing people", disable=quiet):
             scene = pitch.people_scene(self.seed, index, self.size)
             target[index, ..., :3] = scene.image
             target[index, ..., 3] = scene.person

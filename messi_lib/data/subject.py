@@ -95,7 +95,8 @@ def load_subject(
 
     def fill(target: np.ndarray) -> None:
         story = {"files": [], "crops": [], "failed": [], "duplicates": copies}
-        for path in tqdm(photos, desc=f"cropping {name}", disable=len(photos) < 200):
+        quiet = len(photos) < 200 or None  # None: a bar on terminals only
+        for path in tqdm(photos, desc=f"cropping {name}", disable=quiet):
             try:
                 pixels = load_photo(path).pixels
             except (ValueError, OSError) as error:
@@ -146,7 +147,8 @@ def pitch_subject(n: int, size: int, seed: int = 0, kit: str | None = None) -> n
         raise ValueError(f"unknown kit {kit!r}: use one of {', '.join(pitch.KITS)}")
 
     def fill(target: np.ndarray) -> None:
-        for index in tqdm(range(n), desc="drawing the subject", disable=n < 200):
+        quiet = n < 200 or None  # None: a bar on terminals only
+        for index in tqdm(range(n), desc="drawing the subject", disable=quiet):
             target[index] = pitch.subject_scene(seed, index, size, kit=kit).image
 
     name = f"{n}_of_{size}px_seed{seed}_{kit or 'all'}".replace("-", "_")

@@ -1,0 +1,155 @@
+"""Subject photos: cropped once, copies and corrupt files told, a stale cache never used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from messi_lib.data import pitch, subject
+from messi_lib.data.crops import centre_crop
+from messi_lib.data.subject import load_subject, pitch_subject
+
+REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "messi_photos"
+
+
+def noise(seed: int, shape=(40, 60)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """Four photos (one in a subfolder, one upper case), a copy and two corrupt files."""
+    monkeypatch.setenv("MESSI_DATA", str(tmp_path / "messi"))
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    Image.fromarray(noise(1)).save(folder / "a.png")
+    Image.fromarray(noise(2, (80, 50))).save(folder / "b.PNG")
+    Image.fromarray(noise(3)).convert("CMYK").save(folder / "c.jpg")
+    Image.fromarray(noise(4)).save(folder / "more" / "d.png")
+    (folder / "e.png").write_bytes((folder / "a.png").read_bytes())
+    (folder / "f.jpg").write_bytes(b"no photo")
+    (folder / "g.png").write_bytes((folder / "b.PNG").read_bytes()[:700])
+    (folder / "notes.txt").write_text("not a photo at all")
+    return folder
+
+
+def names(paths) -> list[str]:
+    return [Path(path).name for path in paths]
+
+
+def test_everything_readable_is_loaded_and_the_rest_is_told(photos):
+    images = load_subject(photos, 24)
+    assert images.shape == (4, 24, 24, 3) and images.dtype == np.uint8
+    assert names(images.files) == ["a.png", "b.PNG", "c.jpg", "d.png"]
+    assert np.array_equal(images[0], centre_crop(noise(1), 24))
+    assert np.array_equal(images[3], centre_crop(noise(4), 24))
+    assert images.crops == ("centre",) * 4
+    assert names(path for path, _ in images.failed) == ["f.jpg", "g.png"]
+    assert all(str(photos) in reason for _, reason in images.failed)
+    assert [names(pair) for pair in images.duplicates] == [["e.png", "a.png"]]
+    assert images[:2].files == ()  # a slice is no longer the folder
+    assert torch.from_numpy(images[[1, 3]]).shape == (2, 24, 24, 3)
+
+
+def test_the_cache_is_used_until_something_changes(photos, monkeypatch):
+    first = np.array(load_subject(photos, 24))
+    calls = []
+    real = subject.load_photo
+    monkeypatch.setattr(subject, "load_photo", lambda path: calls.append(path) or real(path))
+    again = load_subject(photos, 24)
+    assert not calls and np.array_equal(first, again) and len(again.failed) == 2
+    assert isinstance(again.base, np.memmap) or isinstance(again.base.base, np.memmap)
+    load_subject(photos, 16)  # another option
+    assert len(calls) == 6
+    calls.clear()
+    Image.fromarray(noise(5)).save(photos / "a.png")  # another content under the same name
+    changed = load_subject(photos, 24)
+    assert len(calls) == 7 and not changed.duplicates  # e.png is no copy any more
+    assert np.array_equal(changed[0], centre_crop(noise(5), 24))
+    calls.clear()
+    (photos / "more" / "d.png").unlink()
+    assert len(load_subject(photos, 24)) == 4 and len(calls) == 6
+
+
+def test_a_half_written_cache_is_never_used(photos, monkeypatch, tmp_path):
+    real = subject.load_photo
+
+    def interrupted(path):
+        if path.name == "c.jpg":
+            raise KeyboardInterrupt
+        return real(path)
+
+    monkeypatch.setattr(subject, "load_photo", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_subject(photos, 24)
+    folder = tmp_path / "messi" / "cache" / "subject"
+    assert not list(folder.glob("*.npy")) and not list(folder.glob(".*"))
+    monkeypatch.setattr(subject, "load_photo", real)
+    whole = np.array(load_subject(photos, 24))
+    assert whole.shape[0] == 4 and whole[2].any()
+    (record,) = folder.glob("*.json")
+    record.write_text("{")  # a torn story: which photos are these?
+    assert load_subject(photos, 24).files[0].endswith("a.png")
+    (array,) = folder.glob("*.npy")
+    array.write_bytes(array.read_bytes()[:1000])
+    assert np.array_equal(load_subject(photos, 24), whole)
+
+
+def test_a_finder_moves_the_crop_and_is_part_of_the_key(photos):
+    def finder(pixels):
+        region = np.zeros(pixels.shape[:2], bool)
+        region[:20, -20:] = pixels.shape[1] == 60  # finds nobody in b.PNG
+        return region
+
+    images = load_subject(photos, 24, finder, finder_key="weights 1")
+    assert images.crops == ("person", "centre", "person", "person")
+    assert np.array_equal(images[0], centre_crop(noise(1)[:26, -26:], 24))
+    assert not np.array_equal(images[0], load_subject(photos, 24)[0])
+
+    def blind(pixels):
+        return np.zeros(pixels.shape[:2], bool)
+
+    other = load_subject(photos, 24, blind, finder_key="weights 2")
+    assert other.crops == ("centre",) * 4
+    assert load_subject(photos, 24, blind, finder_key="weights 1").crops[0] == "person"  # cached
+
+
+def test_empty_missing_and_hopeless_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("MESSI_DATA", str(tmp_path / "messi"))
+    with pytest.raises(FileNotFoundError, match="absent"):
+        load_subject(tmp_path / "absent", 16)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty holds no photos"):
+        load_subject(tmp_path / "empty", 16)
+    (tmp_path / "empty" / "x.jpg").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="none of 1 photos.*can be read"):
+        load_subject(tmp_path / "empty", 16)
+    assert not list((tmp_path / "messi").rglob("*.npy"))
+
+
+def test_pitch_subject_is_drawn_once_per_kit(tmp_path, monkeypatch):
+    monkeypatch.setenv("MESSI_DATA", str(tmp_path))
+    images = pitch_subject(3, 32, seed=5)
+    assert images.shape == (3, 32, 32, 3) and images.dtype == np.uint8
+    assert np.array_equal(images[1], pitch.subject_scene(5, 1, 32).image)
+    pink = pitch_subject(3, 32, seed=5, kit="pink")
+    assert np.array_equal(pink[2], pitch.subject_scene(5, 2, 32, kit="pink").image)
+    assert not np.array_equal(images, pink)
+    monkeypatch.setattr(pitch, "subject_scene", None)
+    assert np.array_equal(pitch_subject(3, 32, seed=5), images)
+    with pytest.raises(ValueError, match="unknown kit 'green'.*pink"):
+        pitch_subject(3, 32, kit="green")
+    with pytest.raises(ValueError, match="n=0"):
+        pitch_subject(0, 32)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="shared/data/messi_photos is absent")
+def test_real_photos_of_many_sizes(tmp_path, monkeypatch):
+    monkeypatch.setenv("MESSI_DATA", str(tmp_path))
+    images = load_subject(sorted(REAL.glob("*.jpg"))[:24], 32)
+    assert len(images) + len(images.failed) + len(images.duplicates) == 24
+    assert len(images) > 20 and images.reshape(len(images), -1).std(1).min() > 3
