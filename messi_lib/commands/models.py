@@ -1,0 +1,197 @@
+"""Commands that make models: training and export.
+
+A training's options are the fields of its configuration, with the defaults of the chosen profile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from tyro.conf import Suppress
+
+from ..profiles import ConsistencyConfig, SegmentationConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+C = TypeVar("C")
+VALIDATION_SCENES = 256
+
+
+def config_of(command: object, config_class: type[C]) -> C:
+    """The configuration inside a command that extends it."""
+    names = [field.name for field in dataclasses.fields(config_class)]
+    return config_class(**{name: getattr(command, name) for name in names})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSegmentation(SegmentationConfig):
+    """Train a person segmenter.
+
+    Run the same command again to go on with it; its files are in runs/RUN.
+    """
+
+    encoder_args: Suppress[tuple[tuple[str, object], ...]] = ()
+    run: str  # name of the run: its folder in runs/
+    profile: str  # smoke, laptop, overnight, gpu, image_a, image_b
+    annotations: Path | None = None  # COCO instances file; None: the procedural world
+    images_dir: Path | None = None  # folder of its images
+    val_annotations: Path | None = None  # another COCO file to measure on
+    val_images_dir: Path | None = None  # folder of its images; None: --images-dir
+
+    def __call__(self) -> int:
+        from ..runs import Run
+        from ..segmentation.train import export_segmenter, train_segmentation
+
+        config = config_of(self, SegmentationConfig)
+        dataset, validation = self._data(config)
+        run = Run(self.run, config)
+        result = train_segmentation(run, config, dataset, validation)
+        path = run.folder / "segmenter.safetensors"
+        export_segmenter(result.model, path, {"run": run.name, "step": result.step}, result.ema)
+        print(f"segmenter: {path} (use it: messi replace --segmenter {path} ...)")
+        return 0
+
+    def _data(self, config: SegmentationConfig) -> tuple:
+        from ..data.people import PeopleDataset, PitchPeople
+
+        size, seed = config.image_size, config.seed
+        if (self.annotations is None) != (self.images_dir is None):
+            raise ValueError("--annotations and --images-dir belong together: give both or none")
+        if self.annotations is None:
+            if self.val_annotations is not None:
+                raise ValueError("--val-annotations needs --annotations and --images-dir")
+            scenes = min(VALIDATION_SCENES, config.images)
+            dataset = PitchPeople(config.images, size, seed)
+            return dataset, PitchPeople(scenes, size, seed + 1, train=False)
+        dataset = PeopleDataset(self.annotations, self.images_dir, size, True, seed)
+        if self.val_annotations is None:
+            return dataset, None
+        folder = self.val_images_dir or self.images_dir
+        return dataset, PeopleDataset(self.val_annotations, folder, size, False, seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConsistency(ConsistencyConfig):
+    """Train a generator on photos of one subject.
+
+    Run the same command again to go on with it; its files are in runs/RUN.
+    """
+
+    run: str  # name of the run: its folder in runs/
+    profile: str  # smoke, laptop, overnight, gpu, image_a, image_b
+    photos: Path | None = None  # folder of photos; None: the number 10 of the procedural world
+    crop: Literal["person", "centre"] = "person"  # square around the person, or in the middle
+    kit: str | None = None  # one shirt of the procedural world; None: all of them
+
+    def __call__(self) -> int:
+        from ..consistency.train import train_consistency
+        from ..runs import Run
+
+        config = config_of(self, ConsistencyConfig)
+        images = self._images(config)
+        run = Run(self.run, config)
+        train_consistency(run, config, images)
+        path = run.folder / "generator.safetensors"
+        print(f"generator: {path} (use it: messi replace --model {path} ...)")
+        return 0
+
+    def _images(self, config: ConsistencyConfig) -> np.ndarray:
+        from ..data.cache import file_hash
+        from ..data.subject import load_subject, pitch_subject
+        from ..segmentation.infer import Segmenter, embedded_weights
+
+        if self.photos is None:
+            return pitch_subject(config.images, config.image_size, config.seed, self.kit)
+        finder = key = None
+        if self.crop == "person":
+            segmenter = Segmenter()
+            key = file_hash(embedded_weights())
+
+            def finder(pixels: np.ndarray) -> np.ndarray:
+                return segmenter(pixels).person
+
+        images = load_subject(self.photos, config.image_size, finder, key)
+        print(
+            f"{len(images)} photos of {config.image_size} px: {images.crops.count('person')} "
+            f"around a person, {len(images.duplicates)} copies left out, "
+            f"{len(images.failed)} unreadable"
+        )
+        for path, reason in images.failed:
+            print(f"left out {path}: {reason}", file=sys.stderr)
+        return images
+
+
+def _newest_average(run_folder: Path) -> tuple[dict[str, Tensor], str]:
+    """Averaged weights of a run's newest state, and its step."""
+    from ..training.checkpoints import load_weights
+
+    states = sorted((run_folder / "checkpoints").glob("state-*.safetensors"))
+    if not states:
+        raise FileNotFoundError(f"{run_folder} holds no state: is the run's name right?")
+    tensors, metadata = load_weights(states[-1])
+    ema = {key[4:]: value for key, value in tensors.items() if key.startswith("ema.")}
+    return ema, metadata["step"]
+
+
+def _stored_config(run_folder: Path) -> str:
+    path = run_folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: is the run's name right?")
+    return path.read_text()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSegmentation:
+    """Write a run's segmenter as one file for `replace --segmenter`."""
+
+    run: str  # name of the run
+    out: Path  # file to write, e.g. segmenter.safetensors
+    which: Literal["best", "last"] = "best"  # best on validation (if measured), or newest weights
+
+    def __call__(self) -> int:
+        from ..runs import runs_dir
+        from ..segmentation.infer import config_from_json, load_segmenter
+        from ..segmentation.model import PersonSegmenter
+        from ..segmentation.train import BEST, export_segmenter
+
+        folder = runs_dir() / self.run
+        text = _stored_config(folder)
+        config = config_from_json(text, str(folder / "config.json"))
+        best = folder / "checkpoints" / BEST
+        if self.which == "best" and best.is_file():
+            model, notes = load_segmenter(best), {"run": self.run, "which": "best"}
+            export_segmenter(model, self.out, notes)
+        else:
+            weights, step = _newest_average(folder)
+            fresh = dataclasses.replace(config, pretrained=False, pretrained_file="")
+            model = PersonSegmenter(fresh)
+            model.config = config
+            export_segmenter(model, self.out, {"run": self.run, "step": step}, weights)
+        print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConsistency:
+    """Write a run's generator as one file for `replace --model`."""
+
+    run: str  # name of the run
+    out: Path  # file to write, e.g. generator.safetensors
+
+    def __call__(self) -> int:
+        from ..consistency.denoiser import config_from_json
+        from ..consistency.train import export_denoiser
+        from ..runs import runs_dir
+
+        folder = runs_dir() / self.run
+        config = config_from_json(_stored_config(folder))
+        weights, step = _newest_average(folder)
+        export_denoiser(self.out, config, weights, {"run": self.run, "steps": step})
+        print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
+        return 0

@@ -1,0 +1,231 @@
+"""Commands that use what there is: photos, samples, data, numbers, notebooks, this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction
+
+from ..profiles import ReplaceConfig
+from .models import config_of
+
+Flag = FlagCreatePairsOff[bool]
+
+
+def _empty_folder(out: Path) -> Path:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is not an empty folder: choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replace(ReplaceConfig):
+    """Replace the people in photos by the subject.
+
+    Writes OUT/<same name>, OUT/holes/<stem>.png (white wherever a pixel may have changed) and
+    OUT/report.json.
+    """
+
+    photos: Positional[tuple[Path, ...]]  # photos, and folders of photos
+    out: Path  # folder for the results
+    people: str = "all"  # "all", "largest", or numbers such as 1,3 (the largest person is 1)
+    format: str | None = None  # e.g. png (compares exactly); None: as the photo
+    segmenter: Path | None = None  # weights that find people; None: those that ship
+    model: Path | None = None  # weights of the generator; None: those that ship
+
+    def __call__(self) -> int:
+        if not self.photos:
+            raise ValueError("no input: give photos or folders")
+        from ..outputs import check_writable, photos_outside
+
+        photos_outside(list(self.photos), self.out)  # bad input is told before anything loads
+        check_writable(self.out)
+        from ..consistency.denoiser import load_denoiser
+        from ..replace import replace_folder
+        from ..segmentation.infer import Segmenter
+
+        report = replace_folder(
+            self.photos,
+            self.out,
+            segmenter=Segmenter(self.segmenter, self.threshold, self.min_area),
+            denoiser=load_denoiser(self.model),
+            people=self.people,
+            config=config_of(self, ReplaceConfig),
+            format=self.format,
+        )
+        failed = [entry for entry in report if entry["error"]]
+        print(f"{len(report) - len(failed)} photos, their holes and report.json are in {self.out}")
+        if failed:
+            raise ValueError(
+                f"{len(failed)} of {len(report)} photos could not be read or written, "
+                f"the first: {failed[0]['error']}"
+            )
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Draw images from a generator.
+
+    Writes OUT/000001.png ..., and the first 64 together as OUT_sheet.png.
+    """
+
+    out: Path  # new folder for the images
+    n: int = 64  # how many
+    steps: int = 2  # network calls an image (heun: levels)
+    seed: int = 0
+    run: str | None = None  # generator of this run; or
+    model: Path | None = None  # of this file; neither: the one that ships
+    sampler: Literal["multistep", "heun"] = "multistep"  # heun: for a run still in its EDM stage
+    batch: int = 64
+
+    def __call__(self) -> int:
+        from .. import images, runs
+        from ..consistency.denoiser import load_denoiser
+        from ..consistency.sampling import sample_heun, sample_multistep, step_sigmas
+
+        if self.run is not None and self.model is not None:
+            raise ValueError("--run and --model both name a generator: give one of them")
+        if self.n < 1 or self.batch < 1:
+            raise ValueError(f"n={self.n}, batch={self.batch}: both must be at least 1")
+        path = self.model
+        if self.run is not None:
+            path = runs.runs_dir() / self.run / "generator.safetensors"
+        denoiser = load_denoiser(path)
+        draw = sample_heun if self.sampler == "heun" else sample_multistep
+        sigmas = step_sigmas(self.steps, denoiser)
+        out = _empty_folder(self.out)
+        drawn = []
+        for start in range(0, self.n, self.batch):
+            generator = runs.seed_generator(self.seed, "sample", start)
+            count = min(self.batch, self.n - start)
+            drawn += draw(denoiser, count, sigmas, generator).cpu().unbind()
+            for number in range(start, start + count):
+                images.write_png(images.to_uint8(drawn[number]), out / f"{number + 1:06d}.png")
+            print(f"{start + count}/{self.n} images", flush=True)
+        import torch
+
+        sheet = out.with_name(out.name + "_sheet.png")
+        images.write_png(images.grid(torch.stack(drawn[:64]), scale=2), sheet)
+        print(f"images in {out}, together in {sheet}")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPitch:
+    """Draw photos of the procedural world.
+
+    People with exact masks (OUT/images and OUT/instances.json in COCO format), or photos of one
+    recurring subject.
+    """
+
+    kind: Literal["people", "subject"]
+    n: int  # how many images
+    out: Path  # new folder
+    size: int = 256  # side in pixels
+    seed: int = 0
+    kit: str | None = None  # subject: one shirt; None: all of them
+
+    def __call__(self) -> int:
+        from ..data import pitch
+
+        if self.kind == "people":
+            if self.kit is not None:
+                raise ValueError("--kit is for --kind subject: leave it out")
+            written = pitch.write_people(self.out, self.n, size=self.size, seed=self.seed)
+        else:
+            written = pitch.write_subject(
+                self.out, self.n, size=self.size, seed=self.seed, kit=self.kit
+            )
+        print(f"{self.n} images: {written}")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateFid:
+    """Measure FID and KID between two folders; JSON on standard output."""
+
+    dir_a: Positional[Path]  # folder of images, for instance drawn ones
+    dir_b: Positional[Path]  # folder to compare with, for instance real ones
+    extractor: str = "inception"  # inception, random-inception or random-conv
+    size: int | None = None  # crop to squares of this side; None: as they are, or the smallest
+    batch: int = 16
+
+    def __call__(self) -> int:
+        from ..evaluation.report import evaluate_folders
+        from ..runs import to_json
+
+        result = evaluate_folders(self.dir_a, self.dir_b, self.extractor, self.size, self.batch)
+        for warning in result.pop("warnings"):
+            print(f"warning: {warning}", file=sys.stderr)
+        print(json.dumps(to_json(result), indent=2))
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notebooks:
+    """Run notebooks without a browser.
+
+    Each leaves a folder in runs/notebooks: the executed notebook, parameters, log and times.
+    Relative paths in --set are relative to notebooks/.
+    """
+
+    names: Positional[tuple[str, ...]] = ()  # 02, 02_segmentation, or a path; none: all
+    profile: str  # smoke, laptop, overnight or gpu
+    set: UseAppendAction[tuple[str, ...]] = ()  # name=value (JSON or text), once per parameter
+    save: Flag = False  # write outputs back into notebooks/
+    dry_run: Flag = False  # only print what would be run
+
+    def __call__(self) -> int:
+        from ..notebook_runner import parse_settings, run_notebooks
+
+        return run_notebooks(
+            self.names,
+            profile=self.profile,
+            settings=parse_settings(self.set),
+            save=self.save,
+            dry_run=self.dry_run,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Show the whole journey: pictures and a report in runs/demo."""
+
+    profile: str  # smoke, laptop, overnight or gpu
+
+    def __call__(self) -> int:
+        from ..notebook_runner import demo
+
+        return demo(profile=self.profile)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Check this machine and say what to repair."""
+
+    def __call__(self) -> int:
+        from ..doctor import doctor
+
+        return doctor()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Playground:
+    """Paint holes and fill them, in JupyterLab (notebook 07).
+
+    Serves this machine only; Ctrl+C ends it.
+    """
+
+    port: int | None = None  # None: a free one
+    no_browser: Flag = False  # only print the address
+
+    def __call__(self) -> int:
+        from ..playground.server import serve
+
+        return serve(port=self.port, browser=not self.no_browser)

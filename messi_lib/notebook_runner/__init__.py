@@ -1,0 +1,31 @@
+"""The batch runner: notebooks with parameters, headless, one folder per run."""
+
+from .batch import demo, run_notebooks
+from .execute import Result, run_notebook
+from .output import clean_notebook, html_report, save_back
+from .parameters import (
+    Parameter,
+    check_parameters,
+    find_notebooks,
+    notebooks_dir,
+    parameters_of,
+    parse_settings,
+    read_notebook,
+)
+
+__all__ = [
+    "Parameter",
+    "Result",
+    "check_parameters",
+    "clean_notebook",
+    "demo",
+    "find_notebooks",
+    "html_report",
+    "notebooks_dir",
+    "parameters_of",
+    "parse_settings",
+    "read_notebook",
+    "run_notebook",
+    "run_notebooks",
+    "save_back",
+]

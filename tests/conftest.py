@@ -1,0 +1,18 @@
+"""Every test works in folders of its own: nothing is written to `runs/` or `data/cache/`."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # no window, whatever the machine has
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory):
+    """Runs and derived data of the whole session go to a temporary folder (see `runs.py`)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MESSI_RUNS", str(tmp_path_factory.mktemp("runs")))
+        patch.setenv("MESSI_DATA", str(tmp_path_factory.mktemp("data")))
+        yield
