@@ -59,6 +59,31 @@ def paste(native: Image.Image, pixels: np.ndarray, changed: np.ndarray) -> Image
     return result
 
 
+def _mix(
+    index: np.ndarray,
+    palette: np.ndarray,
+    pixels: np.ndarray,
+    area: np.ndarray,
+    entries: np.ndarray,
+    used: np.ndarray,
+) -> None:
+    """Show `pixels` in `area` by palette entries of one opacity, re-mixing those not in `used`."""
+    free = np.setdiff1d(entries, used)
+    if len(free):
+        strip = Image.fromarray(pixels[area][None]).quantize(len(free), dither=Image.Dither.NONE)
+        mixed = np.array(strip.getpalette("RGB"), np.uint8).reshape(-1, 3)[: len(free)]
+        free = free[: len(mixed)]
+        palette[free] = mixed
+    allowed = np.union1d(np.intersect1d(entries, used), free)
+    allowed = np.concatenate([allowed, np.repeat(allowed[-1], 256 - len(allowed))])
+    mixer = Image.new("P", (1, 1))
+    mixer.putpalette(palette[allowed].tobytes())
+    rows, columns = np.flatnonzero(area.any(1)), np.flatnonzero(area.any(0))
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    picked = np.asarray(Image.fromarray(pixels[box]).quantize(palette=mixer))
+    index[box][area[box]] = allowed[picked][area[box]]
+
+
 def _paste_palette(native: Image.Image, pixels: np.ndarray, changed: np.ndarray) -> Image.Image:
     """Paste into a palette image: colours nobody else uses are re-mixed for the new pixels."""
     index = np.array(native)
@@ -71,25 +96,11 @@ def _paste_palette(native: Image.Image, pixels: np.ndarray, changed: np.ndarray)
         alpha[: len(key)] = np.frombuffer(key, np.uint8)
     elif key is not None:
         alpha[key] = 0
-    changed = changed & (alpha[index] > 0)
-    if not changed.any():
-        return native.copy()
-    opaque = set(np.flatnonzero(alpha == 255).tolist())
-    used = opaque & set(np.unique(index[~changed]).tolist())
-    free = sorted(opaque - used)
-    if free:
-        strip = Image.fromarray(pixels[changed][None]).quantize(len(free), dither=Image.Dither.NONE)
-        mixed = np.array(strip.getpalette("RGB"), np.uint8).reshape(-1, 3)[: len(free)]
-        free = free[: len(mixed)]
-        palette[free] = mixed
-    allowed = np.array(sorted(used | set(free)))
-    allowed = np.concatenate([allowed, np.repeat(allowed[-1], 256 - len(allowed))])
-    mixer = Image.new("P", (1, 1))
-    mixer.putpalette(palette[allowed].tobytes())
-    rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
-    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    picked = np.asarray(Image.fromarray(pixels[box]).quantize(palette=mixer))
-    index[box][changed[box]] = allowed[picked][changed[box]]
+    opacity = alpha[index]
+    for level in np.unique(opacity[changed]):
+        if level > 0:
+            area, entries = changed & (opacity == level), np.flatnonzero(alpha == level)
+            _mix(index, palette, pixels, area, entries, np.unique(index[~area]))
     result = Image.fromarray(index, "P")
     result.putpalette(palette[: max(len(stored), int(index.max()) + 1)].tobytes())
     result.info = dict(native.info)

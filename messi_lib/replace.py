@@ -190,7 +190,8 @@ def _fill(
     patches = generate_patches(denoiser, pixels, unknown, windows, config.steps, config.seed)
     clock.mark("generate")
     for hole, window, patch in zip(holes, windows, patches):
-        pixels, touched = composite(pixels, patch, window, hole.full(shape), hole.feather)
+        full = hole.full(shape)
+        pixels, touched = composite(pixels, patch, window, full, hole.feather, unknown=unknown)
         changed |= touched
     clock.mark("composite")
     return unknown, changed, pixels, windows

@@ -30,7 +30,7 @@ from messi_lib.notebook_runner import (
     save_back,
 )
 from messi_lib.notebook_runner.kernel import Log
-from messi_lib.notebook_runner.output import MAX_BYTES, WIDGET_VIEW, lighter_png
+from messi_lib.notebook_runner.output import MAX_BYTES, WIDGET_VIEW, lighter
 
 PARAMETERS = """\
 profile = None
@@ -165,7 +165,7 @@ def test_a_run_leaves_one_folder_with_everything(tmp_path, monkeypatch, capsys):
         tmp_path,
         "import os, sys\nprint(profile, os.environ['MESSI_PROFILE'], repr(run_name), seed, steps)",
         "print(sys.executable)\nprint(os.getcwd())\nprint(os.environ['MESSI_RUNS'])",
-        "import matplotlib.pyplot as plt\nplt.figure(figsize=(1, 1))\nplt.show()",
+        "import matplotlib.pyplot as plt\nplt.plot([1])\nplt.show()",
         "## 1 Work",
         "ballast = bytearray(80_000_000)\nimport time\ntime.sleep(1)",
         name="tiny {a} name.ipynb",
@@ -364,28 +364,45 @@ def test_cleaning_removes_widgets_timings_and_paths():
     nbformat.validate(clean)
 
 
+def png(pixels: np.ndarray) -> str:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def pixels_of(data: str) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), dtype=float)
+
+
 def test_pictures_become_lighter_and_look_the_same():
-    def png(pixels) -> str:
-        stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, "PNG")
-        return base64.b64encode(stream.getvalue()).decode()
-
-    def pixels_of(text: str) -> np.ndarray:
-        return np.array(Image.open(io.BytesIO(base64.b64decode(text))).convert("RGBA"))
-
     rng = np.random.default_rng(0)
-    photo = np.linspace(40, 200, 96)[:, None, None] + rng.normal(0, 6, (96, 96, 3))
-    photo = photo.clip(0, 255).astype(np.uint8)
-    light = lighter_png(png(photo))
-    assert len(light) < 0.7 * len(png(photo))
-    error = pixels_of(light)[..., :3].astype(float) - photo
-    assert np.abs(error).mean() < 6 and abs(error.mean()) < 1
-    flat = np.zeros((40, 40, 3), np.uint8)
-    flat[10:20] = (200, 30, 40)
-    assert (pixels_of(lighter_png(png(flat)))[..., :3] == flat).all(), "few colours stay exact"
+    photo = np.linspace(40, 200, 96)[:, None, None] + rng.normal(0, 6, (96, 96, 1))
+    photo = (photo + np.array([0, 12, 25])).clip(0, 255).astype(np.uint8)
+    kind, light = lighter(png(photo))
+    assert kind == "image/jpeg" and len(light) < 0.5 * len(png(photo))
+    error = pixels_of(light) - photo
+    assert np.abs(error).mean() < 4 and abs(error.mean()) < 1
+
+    chart = np.full((120, 160, 3), 255, np.uint8)
+    chart[10:20] = (200, 30, 40)
+    chart[rng.random((120, 160)) < 0.2] = (20, 60, 200)
+    kind, light = lighter(png(chart))
+    assert kind == "image/png" and len(light) < len(png(chart))
+    assert (pixels_of(light) == chart).all(), "few colours stay exact"
+
     glass = np.dstack([photo, np.full((96, 96), 128, np.uint8)])
-    assert lighter_png(png(glass)) == png(glass), "transparency stays"
-    assert lighter_png("abc") == "abc"
+    assert lighter(png(glass)) == ("image/png", png(glass)), "transparency stays"
+    assert lighter("abc") == ("image/png", "abc")
+
+
+def test_cleaning_makes_pictures_lighter():
+    made = notebook("x")
+    noise = np.random.default_rng(1).integers(90, 120, (96, 96, 3), dtype=np.uint8)
+    made.cells[2].outputs = [nbformat.v4.new_output("display_data", data={"image/png": png(noise)})]
+    (output,) = clean_notebook(made).cells[2].outputs
+    ((kind, data),) = output.data.items()
+    assert kind == "image/jpeg" and len(data) < 0.6 * len(png(noise))
+    nbformat.validate(made)
 
 
 def test_a_notebook_too_large_to_commit_is_not_saved(tmp_path):

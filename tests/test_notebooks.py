@@ -25,6 +25,7 @@ CHAPTERS = [
     "05_inpainting", "06_latent_cross_attention", "07_playground",
 ]  # fmt: skip
 MAX_BYTES = 1_000_000
+PICTURES = {"image/png", "image/jpeg"}  # what the runner saves
 SMOKE_CPU_SECONDS = 120  # one minute on two cores
 MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:home|Users|root|work|mnt|tmp|private)/[\w.-]+")
 
@@ -141,7 +142,7 @@ def test_the_reader_can_check_and_exercise(path):
 def test_every_figure_is_followed_by_prose(path):
     cells = read(path).cells
     for index, cell in enumerate(cells):
-        pictures = [o for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+        pictures = [o for o in cell.get("outputs", []) if PICTURES & set(o.get("data", {}))]
         if pictures:
             after = [c.cell_type for c in cells[index + 1 : index + 3]]
             assert "markdown" in after, f"cell {index + 1}: say what the figure shows"
@@ -192,7 +193,7 @@ def test_readers_see_results(path):
     cells = [c for c in code(read(path)) if c.source.strip() and "skip-execution" not in tags(c)]
     unrun = [c.source.splitlines()[0] for c in cells if c.execution_count is None]
     assert not unrun, f"not executed: {unrun[:3]}"
-    pictures = [o for c in cells for o in c.outputs if "image/png" in o.get("data", {})]
+    pictures = [o for c in cells for o in c.outputs if PICTURES & set(o.get("data", {}))]
     assert pictures, "no figure at all"
 
 

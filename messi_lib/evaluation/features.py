@@ -73,8 +73,9 @@ class Extractor:
         network = self.network.to(device)
         parts = [np.empty((0, self.dim))]
         starts = range(0, len(images), batch)
-        for start in tqdm(starts, desc=f"{self.name} features", disable=not progress):
-            pixels = torch.from_numpy(np.ascontiguousarray(images[start : start + batch]))
+        for start in tqdm(starts, desc=f"{self.name} features", disable=None if progress else True):
+            part = np.require(images[start : start + batch], requirements="CW")  # may be mapped
+            pixels = torch.from_numpy(part)
             values = network(pixels.to(device).permute(0, 3, 1, 2).float())
             parts.append(values.double().cpu().numpy())
         return np.concatenate(parts)

@@ -74,7 +74,9 @@ def folder_features(
     if stored.shape == (len(paths), extractor.dim):
         return stored, True
     features, contents = [], []
-    for start in tqdm(range(0, len(paths), batch), desc=extractor.name, disable=len(paths) < 200):
+    for start in tqdm(
+        range(0, len(paths), batch), desc=extractor.name, disable=len(paths) < 200 or None
+    ):
         pixels = [load_photo(path).pixels for path in paths[start : start + batch]]
         images = np.stack([centre_square(image, size) for image in pixels] if size else pixels)
         features.append(extractor(images, batch))

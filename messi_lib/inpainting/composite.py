@@ -12,7 +12,7 @@ import torch
 
 from ..images import check_pixels
 from .holes import crop_around, distance_to
-from .window import Window, uncut
+from .window import Window, cut, cut_region, uncut
 
 MAX_SHIFT = np.array([10.0, 8.0, 8.0], np.float32)  # of L, a, b: about the cast of another lamp
 MAX_GAIN = 1.2
@@ -39,35 +39,63 @@ def from_linear(values: np.ndarray) -> np.ndarray:
     return np.where(values <= 0.0031308, values * 12.92, 1.055 * root - 0.055)
 
 
-def match_to_ring(
-    patch: np.ndarray, photo: np.ndarray, hole: np.ndarray, inside: int, outside: int
-) -> np.ndarray:
-    """Shift and stretch the colours of `patch` so that they meet the photo around the hole.
+def match_colours(
+    patch: torch.Tensor, known: torch.Tensor, generated: torch.Tensor, unknown: torch.Tensor
+) -> torch.Tensor:
+    """Bring what was generated to the colours of what lies around it, at the generator's own size.
 
-    In CIE Lab, the mean and the deviation of the patch just inside the edge of the hole are moved
-    to those of the photo just outside. Both moves are bounded (MAX_SHIFT, MAX_GAIN): what is
-    generated may differ from its surroundings, its light may not differ much.
+    In CIE Lab, the cells just inside the edge are compared with the known cells just outside. Their
+    mean and deviation decide one bounded change of everything generated (MAX_SHIFT, MAX_GAIN): a
+    player may differ from the lawn, the light on both may not differ much. What difference remains
+    along the edge is taken off there, and ever less towards the middle.
 
     Args:
-        patch, photo: float32 `(H,W,3)`, sRGB in [0,1].
-        hole: bool `(H,W)`.
-        inside, outside: width of the ring on either side of the edge, pixels.
+        patch, known: `(1,3,S,S)` in [-1,1], what the generator made and what the photo shows.
+        generated: bool `(1,1,S,S)`, the hole to correct.
+        unknown: bool `(1,1,S,S)`, all holes; the photo is not looked at there.
 
     Returns:
-        float32 `(H,W,3)` in [0,1]; the patch itself where the hole has no surroundings.
+        `(1,3,S,S)` in [-1,1]: the known cells, and the corrected ones in `generated`.
     """
-    outer = (distance_to(hole) <= outside) & ~hole
-    inner = (distance_to(~hole) <= inside) & hole
-    if not outer.any() or not inner.any():
-        return patch
-    lab = cv2.cvtColor(patch, cv2.COLOR_RGB2LAB)
-    there = cv2.cvtColor(photo, cv2.COLOR_RGB2LAB)[outer]
-    here = lab[inner]
-    gain = (there.std(0) + 1) / (here.std(0) + 1)
-    gain = gain.clip(1 / MAX_GAIN, MAX_GAIN)
-    shift = (there.mean(0) - here.mean(0)).clip(-MAX_SHIFT, MAX_SHIFT)
-    matched = (lab - here.mean(0)) * gain + here.mean(0) + shift
-    return cv2.cvtColor(matched.astype(np.float32), cv2.COLOR_LAB2RGB).clip(0, 1)
+    inside, free = generated[0, 0].numpy(), ~unknown[0, 0].numpy()
+    width = max(patch.shape[-1] / 24, 1.5)
+    depth = distance_to(~inside)
+    inner, outer = inside & (depth <= width), free & (distance_to(inside) <= width)
+    if not inner.any() or not outer.any():
+        return torch.where(generated, patch, known)
+    lab, there = _to_lab(patch), _to_lab(known)
+    here, around = lab[inner], there[outer]
+    gain = ((around.std(0) + 1) / (here.std(0) + 1)).clip(1 / MAX_GAIN, MAX_GAIN)
+    shift = (around.mean(0) - here.mean(0)).clip(-MAX_SHIFT, MAX_SHIFT)
+    lab = (lab - here.mean(0)) * gain + here.mean(0) + shift
+    rest = _spread(there, outer, width) - _spread(lab, inner, width)
+    fading = np.exp(-0.5 * ((depth - 1) / width) ** 2)[..., None]
+    lab = lab + rest.clip(-3 * MAX_SHIFT, 3 * MAX_SHIFT) * fading
+    return torch.where(generated, _from_lab(lab), known)
+
+
+def _to_lab(image: torch.Tensor) -> np.ndarray:
+    values = ((image[0].float().cpu() + 1) / 2).permute(1, 2, 0).contiguous().numpy()
+    return cv2.cvtColor(values, cv2.COLOR_RGB2LAB)
+
+
+def _from_lab(lab: np.ndarray) -> torch.Tensor:
+    values = cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_LAB2RGB).clip(0, 1)
+    return torch.from_numpy(values).permute(2, 0, 1)[None] * 2 - 1
+
+
+def _spread(values: np.ndarray, region: np.ndarray, width: float) -> np.ndarray:
+    """Local mean of `(S,S,3)` over `region`, continued smoothly everywhere."""
+    weight = region.astype(np.float32)
+    total, mass = values * weight[..., None], weight
+    result, trust = np.zeros_like(values), np.zeros((*region.shape, 1), np.float32)
+    for scale in (1, 3, 12):  # where no cell of the region is near, farther ones speak
+        blurred = cv2.GaussianBlur(total, (0, 0), scale * width)
+        share = cv2.GaussianBlur(mass, (0, 0), scale * width)[..., None]
+        usable = np.clip(share * 20, 0, 1) * (1 - trust)
+        result += usable * blurred / np.maximum(share, 1e-6)
+        trust += usable
+    return result + (1 - trust) * values[region].mean(0)
 
 
 def composite(
@@ -77,6 +105,7 @@ def composite(
     hole: np.ndarray,
     feather: int,
     match_colour: bool = True,
+    unknown: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Blend a generated patch into a photo.
 
@@ -86,7 +115,8 @@ def composite(
         window: where the patch belongs.
         hole: bool `(H,W)`, the pixels to replace; outside the window it is not filled.
         feather: width of the soft border around the hole, pixels.
-        match_colour: bring the patch to the colours around the hole.
+        match_colour: bring the patch to the colours around the hole (`match_colours`).
+        unknown: bool `(H,W)`, all holes of the photo, whose pixels are not looked at; None: `hole`.
 
     Returns:
         (pixels uint8 `(H,W,3)`, changed bool `(H,W)`): `changed` is where alpha is above 0, all
@@ -99,19 +129,20 @@ def composite(
     if hole.dtype != bool or feather < 0:
         raise ValueError(f"hole must be bool (is {hole.dtype}), feather 0 or more (is {feather})")
     result, changed = pixels.copy(), np.zeros(hole.shape, bool)
-    # Feathers never overlap, so a ring as wide as the feather shows nobody else who is to go.
-    outside = max(feather, 2)
-    crop = crop_around(hole, outside + 1)
+    crop = crop_around(hole, feather + 1)
     shown = window.inside(hole.shape)
     if crop is None or any(c.start >= s.stop or s.start >= c.stop for c, s in zip(crop, shown)):
         return result, changed
     box = tuple(slice(max(c.start, s.start), min(c.stop, s.stop)) for c, s in zip(crop, shown))
     within = tuple(slice(b.start - s.start, b.stop - s.start) for b, s in zip(box, shown))
+    if match_colour:
+        unknown = hole if unknown is None else unknown
+        size = patch.shape[-1]
+        known = cut(pixels, window, size, unknown)
+        regions = (cut_region(region, window, size) for region in (hole, unknown))
+        patch = match_colours(patch.reshape(1, *patch.shape[-3:]).cpu(), known, *regions)
     new = (uncut(patch, window, hole.shape)[within] + 1) / 2
     old = pixels[box].astype(np.float32) / 255
-    if match_colour:
-        inside = max(outside, round(window.size / 24))
-        new = match_to_ring(new, old, hole[box], inside, outside)
     alpha = feather_alpha(hole[box], feather)[..., None]
     mixed = from_linear(to_linear(old) * (1 - alpha) + to_linear(new) * alpha)
     touched = alpha[..., 0] > 0

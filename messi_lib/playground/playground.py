@@ -122,7 +122,7 @@ class Playground(widgets.VBox):
             options=["after", "before"], tooltips=["the result", "the photo"]
         )
         self.compare.style.button_width = "72px"
-        self.download = widgets.HTML()
+        self.download = widgets.HTML(layout=layout(height="32px", margin="0"))
         row = layout(flex_flow="row wrap", align_items="center", grid_gap="4px 8px")
         half = {"flex": "1 1 340px", "min_width": "0"}  # side by side, or stacked on a phone
         self.painter.layout = layout(**half)
@@ -316,7 +316,7 @@ class Playground(widgets.VBox):
         name, mime, content = self.session.file()
         data = f"data:{mime};base64,{base64.b64encode(content).decode()}"
         self.download.value = (
-            f'<a class="jupyter-button widget-button mod-success" style="padding:0 12px" '
+            f'<a class="jupyter-button widget-button mod-success" style="display:inline-block" '
             f'download="{html.escape(name)}" href="{data}">Download</a>'
         )
 

@@ -154,6 +154,7 @@ def test_copies_are_refused_as_files_and_as_pixels(pair):
     assert evaluate_folders(*pair, "random-conv")["n_b"] == 5
 
 
+@pytest.mark.filterwarnings("ignore:Matrix is singular")  # four images, 192 features
 def test_equals_the_command_of_pytorch_fid(tmp_path, monkeypatch):
     """The same random weights in both: all of the path from file to number is compared."""
     from pytorch_fid import fid_score, inception

@@ -102,7 +102,7 @@ def test_position_encoding_tells_all_cells_apart():
 
 
 def test_every_head_knows_rows_and_columns():
-    """Encoded before the split into heads, the first would know only rows, the last only columns."""
+    """Encoded before the split, the first head would know only rows, the last only columns."""
     block = adapter(inner=32, heads=2)
     nn.init.zeros_(block.kv.weight)  # what is left of a key is its position
     k, _ = block.keys_values(torch.zeros(1, 24, 4, 4))
@@ -131,8 +131,9 @@ def test_a_width_that_cannot_hold_positions_is_refused(inner, heads):
         TokenCrossAttention(32, 24, inner, heads)
 
 
-@pytest.mark.parametrize("side, rows, channels, latent, inner", [(4, 6, 32, 24, 16), (8, 2, 64, 8, 32)])
-def test_cost_formula_equals_what_torch_counts(side, rows, channels, latent, inner):
+@pytest.mark.parametrize("sizes", [(4, 6, 32, 24, 16), (8, 2, 64, 8, 32)])
+def test_cost_formula_equals_what_torch_counts(sizes):
+    side, rows, channels, latent, inner = sizes
     block = adapter(channels, latent, inner)
     h, condition = torch.randn(1, channels, side, side), torch.randn(1, latent, rows, rows)
     with use_backend("math"), FlopCounterMode(display=False) as counter:

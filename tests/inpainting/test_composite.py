@@ -13,7 +13,7 @@ from messi_lib.inpainting.composite import (
     composite,
     feather_alpha,
     from_linear,
-    match_to_ring,
+    match_colours,
     to_linear,
 )
 from messi_lib.inpainting.holes import grow
@@ -112,30 +112,73 @@ def test_a_cast_is_taken_off_and_the_switch_leaves_it():
     assert lab_distance(raw[20, 30], (140, 122, 110)) < 1
 
 
-def test_the_correction_is_bounded():
-    photo = np.full((40, 40, 3), 0.9, np.float32)
-    patch = np.full((40, 40, 3), 0.2, np.float32)
-    hole = hole_at(10, 10, 20, 20, (40, 40))
-    matched = match_to_ring(patch, photo, hole, 4, 4)
-    before, after = (cv2.cvtColor(p, cv2.COLOR_RGB2LAB)[20, 20, 0] for p in (patch, matched))
-    assert abs(after - before - MAX_SHIFT[0]) < 0.1
+def everywhere(colour, size=48):
+    return flat(np.array(colour) / 127.5 - 1, size)
+
+
+def square(low, high, size=48):
+    region = torch.zeros(1, 1, size, size, dtype=torch.bool)
+    region[..., low:high, low:high] = True
+    return region
+
+
+def test_far_from_the_edge_the_correction_is_bounded():
+    region = square(8, 40)
+    patch = torch.where(region, everywhere((50, 50, 50)), everywhere((230, 230, 230)))
+    matched = match_colours(patch, everywhere((230, 230, 230)), region, region)
+    before, after = (
+        cv2.cvtColor(((p[0, :, 24:25, 24:25] + 1) / 2).permute(1, 2, 0).contiguous().numpy(),
+                     cv2.COLOR_RGB2LAB)[0, 0, 0] for p in (patch, matched)
+    )  # fmt: skip
+    assert abs(after - before - MAX_SHIFT[0]) < 0.2
+    edge = matched[0, 0, 24, 8] - patch[0, 0, 24, 8]
+    assert edge > 3 * (matched[0, 0, 24, 24] - patch[0, 0, 24, 24]) > 0
+
+
+def test_a_seam_that_differs_along_the_edge_is_taken_off_where_it_is():
+    """Left of the hole the photo is lighter than the patch, right of it darker: no shift serves."""
+    ramp = torch.linspace(-0.3, 0.3, 48).view(1, 1, 1, 48)
+    known = (torch.zeros(1, 3, 48, 48) - ramp).contiguous()
+    region = square(12, 36)
+    patch = torch.where(region, torch.zeros_like(known), known)
+    matched = match_colours(patch, known, region, region)
+    for inside, outside in ((12, 11), (35, 36)):
+        seam = (patch[..., 20:28, inside] - known[..., 20:28, outside]).abs().mean()
+        left = (matched[..., 20:28, inside] - known[..., 20:28, outside]).abs().mean()
+        assert seam > 0.1 and left < 0.3 * seam
+
+
+def test_known_cells_are_the_photo_and_unknown_ones_are_not_looked_at():
+    generator = torch.Generator().manual_seed(0)
+    patch, known = (torch.rand(1, 3, 48, 48, generator=generator) - 0.5 for _ in range(2))
+    region, other = square(8, 24), square(26, 40)
+    unknown = region | other
+    matched = match_colours(patch, known, region, unknown)
+    keep = ~region.expand_as(known)
+    assert torch.equal(matched[keep], known[keep])
+    repainted = torch.where(other, torch.ones_like(known), known)
+    again = match_colours(patch, repainted, region, unknown)
+    inside = region.expand_as(known)
+    assert torch.equal(again[inside], matched[inside])
 
 
 def test_the_colour_of_the_generated_middle_does_not_drive_the_correction():
-    """A red shirt on grass must stay red: only the ring along the edge counts."""
-    photo = np.full((60, 60, 3), (0.3, 0.5, 0.2), np.float32)
-    patch = photo.copy()
-    patch[25:35, 25:35] = (0.8, 0.1, 0.1)
-    matched = match_to_ring(patch, photo, hole_at(10, 10, 40, 40, (60, 60)), 4, 4)
-    assert np.abs(matched - patch).max() < 0.02
+    """A red shirt on grass must stay red: only the cells along the edge count."""
+    grass, region = everywhere((76, 128, 51)), square(6, 42)
+    patch = grass.clone()
+    patch[..., 20:28, 20:28] = torch.tensor((0.6, -0.8, -0.8)).view(1, 3, 1, 1)
+    matched = match_colours(patch, grass, region, region)
+    assert (matched - patch).abs().max() < 0.02
 
 
 def test_no_surroundings_no_correction():
-    patch = np.random.default_rng(0).random((20, 20, 3)).astype(np.float32)
+    generator = torch.Generator().manual_seed(0)
+    patch = torch.rand(1, 3, 20, 20, generator=generator) - 0.5
+    region = torch.ones(1, 1, 20, 20, dtype=torch.bool)
+    matched = match_colours(patch, torch.zeros_like(patch), region, region)
+    assert torch.equal(matched, patch)
     everything = np.ones((20, 20), bool)
-    assert match_to_ring(patch, patch * 0.5, everything, 3, 3) is patch
-    pixels = noisy((20, 20))
-    result, changed = composite(pixels, flat((0, 0, 0)), Window(0, 0, 20), everything, 3)
+    result, changed = composite(noisy((20, 20)), flat((0, 0, 0)), Window(0, 0, 20), everything, 3)
     assert changed.all() and (result == 128).all()
 
 
