@@ -1,8 +1,8 @@
 """Configuration: one frozen dataclass per component, and its presets by profile.
 
-`smoke` takes seconds (tests), `laptop` minutes on 2 CPU cores, `overnight` hours on 2 cores and makes
-the weights that ship, `gpu` is the recommended 256 px run; `image_a` and `image_b` are the two
-historical configurations of the generator. Importing this module costs nothing (no torch).
+`smoke` takes seconds (tests), `laptop` minutes on 2 CPU cores, `overnight` hours on 2 cores and
+makes the weights that ship, `gpu` is the recommended 256 px run; `image_a` and `image_b` are the
+two historical configurations of the generator. Importing this module costs nothing (no torch).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class SegmentationConfig(TrainConfig):
-    """Person segmenter: frozen `timm` encoder, transformer blocks, FPN head, full-resolution tail."""
+    """Person segmenter: frozen `timm` encoder, transformer blocks, FPN head, tail."""
 
     encoder: str = "hiera_small_abswin_256"
     encoder_args: tuple[tuple[str, object], ...] = ()  # passed to timm.create_model
@@ -47,14 +47,15 @@ class SegmentationConfig(TrainConfig):
     blocks: int = 4  # transformer blocks on the deepest map
     block_heads: int = 12
     fpn_dim: int = 128
-    tail: tuple[int, int] | None = (32, 16)  # channels at half and full resolution; None: stop at 1/4
+    # channels at half and full resolution; None: stop at 1/4
+    tail: tuple[int, int] | None = (32, 16)
     loss: tuple[tuple[str, float], ...] = (("bce", 1.0), ("dice", 1.0))
     images: int = 4000  # procedural training scenes, when no COCO annotations are given
 
 
 @dataclass(frozen=True)
 class ConsistencyConfig(TrainConfig):
-    """Generator: UNet, noise levels and the two-stage recipe (EDM, then easy consistency tuning)."""
+    """Generator: UNet, noise levels and the two-stage recipe (EDM, then ECT)."""
 
     image_size: int = 32
     patch: int = 1  # pixels are folded into channels by this factor before the UNet
@@ -103,6 +104,7 @@ class ReplaceConfig:
     """One photo's journey."""
 
     steps: int = 8  # network calls of the solver
+    draws: int = 8  # estimates averaged at low noise levels: takes specks off; 1 for none
     grow: float = 0.06  # dilation of the hole, as a share of the person's longest side
     feather: float = 0.03  # width of the soft border, as a share of the same
     context: float = 1.35  # side of the window, as a multiple of the hole's longest side
@@ -113,11 +115,25 @@ class ReplaceConfig:
 
 _TINY_HIERA = (("embed_dim", 32), ("num_heads", 1), ("stages", (1, 2, 3, 1)))
 _LAPTOP_HIERA = (("embed_dim", 32), ("num_heads", 1), ("stages", (1, 2, 4, 2)))
-# Measured on one core: 41 images/s at 2.0M parameters; residual up/down blocks and a second block per
-# level each cost a quarter of that speed.
-_SMALL_UNET = dict(image_size=64, patch=4, gate=True, model_channels=64, channel_mult=(1, 1.5), num_res_blocks=1,
-                   resblock_updown=False, lr=6e-4, optimizer="adam", lr_schedule="cosine",
-                   ect_stages=6, edm_p_mean=-0.8, edm_p_std=1.4, ect_p_mean=-0.7, ect_p_std=1.9)
+# Measured on one core: 41 images/s at 2.0M parameters; residual up/down blocks and a second
+# block per level each cost a quarter of that speed.
+_SMALL_UNET = dict(
+    image_size=64,
+    patch=4,
+    gate=True,
+    model_channels=64,
+    channel_mult=(1, 1.5),
+    num_res_blocks=1,
+    resblock_updown=False,
+    lr=6e-4,
+    optimizer="adam",
+    lr_schedule="cosine",
+    ect_stages=6,
+    edm_p_mean=-0.8,
+    edm_p_std=1.4,
+    ect_p_mean=-0.7,
+    ect_p_std=1.9,
+)
 _LSUN_UNET = dict(
     patch=1,
     num_res_blocks=2,
@@ -134,40 +150,135 @@ _LSUN_UNET = dict(
 
 _PRESETS: dict[str, dict[str, dict]] = {
     "SegmentationConfig": {
-        "smoke": dict(encoder="hiera_tiny_224", encoder_args=_TINY_HIERA, pretrained=False,
-                      freeze_encoder=False, image_size=64, blocks=1, block_heads=4, fpn_dim=32,
-                      tail=(16, 8), steps=12, batch=8, images=64, warmup=4, log_every=4, save_every=6),
-        "laptop": dict(encoder="hiera_tiny_224", encoder_args=_LAPTOP_HIERA, pretrained=False,
-                       freeze_encoder=False, image_size=128, blocks=1, block_heads=8, fpn_dim=64,
-                       tail=(16, 8), steps=500, batch=16, images=2000, lr=1e-3,
-                       lr_schedule="cosine", log_every=25, save_every=100),
-        "overnight": dict(encoder="hiera_tiny_224", encoder_args=_LAPTOP_HIERA, pretrained=False,
-                          freeze_encoder=False, image_size=128, blocks=1, block_heads=8, fpn_dim=64,
-                          tail=(16, 8), steps=4500, batch=16, images=12000, lr=1e-3,
-                          lr_schedule="cosine", log_every=50, save_every=250),
+        "smoke": dict(
+            encoder="hiera_tiny_224",
+            encoder_args=_TINY_HIERA,
+            pretrained=False,
+            freeze_encoder=False,
+            image_size=64,
+            blocks=1,
+            block_heads=4,
+            fpn_dim=32,
+            tail=(16, 8),
+            steps=12,
+            batch=8,
+            images=64,
+            warmup=4,
+            log_every=4,
+            save_every=6,
+        ),
+        "laptop": dict(
+            encoder="hiera_tiny_224",
+            encoder_args=_LAPTOP_HIERA,
+            pretrained=False,
+            freeze_encoder=False,
+            image_size=128,
+            blocks=1,
+            block_heads=8,
+            fpn_dim=64,
+            tail=(16, 8),
+            steps=500,
+            batch=16,
+            images=2000,
+            lr=1e-3,
+            lr_schedule="cosine",
+            log_every=25,
+            save_every=100,
+        ),
+        "overnight": dict(
+            encoder="hiera_tiny_224",
+            encoder_args=_LAPTOP_HIERA,
+            pretrained=False,
+            freeze_encoder=False,
+            image_size=128,
+            blocks=1,
+            block_heads=8,
+            fpn_dim=64,
+            tail=(16, 8),
+            steps=4500,
+            batch=16,
+            images=12000,
+            lr=1e-3,
+            lr_schedule="cosine",
+            log_every=50,
+            save_every=250,
+        ),
         "gpu": dict(steps=40000, batch=64, lr=1e-3, lr_schedule="cosine", images=64000),
-        "image_a": dict(encoder="hiera_base_224", blocks=10, fpn_dim=256, tail=None,
-                        loss=(("bce", 1.0),), steps=100000, batch=64),
-        "image_b": dict(encoder="hiera_base_224", blocks=10, fpn_dim=256, tail=None,
-                        loss=(("bce", 1.0),), steps=100000, batch=64),
+        "image_a": dict(
+            encoder="hiera_base_224",
+            blocks=10,
+            fpn_dim=256,
+            tail=None,
+            loss=(("bce", 1.0),),
+            steps=100000,
+            batch=64,
+        ),
+        "image_b": dict(
+            encoder="hiera_base_224",
+            blocks=10,
+            fpn_dim=256,
+            tail=None,
+            loss=(("bce", 1.0),),
+            steps=100000,
+            batch=64,
+        ),
     },
     "ConsistencyConfig": {
-        "smoke": dict(image_size=16, patch=2, gate=True, model_channels=32, channel_mult=(1, 2),
-                      num_res_blocks=1, steps=12, batch=8, images=64, warmup=4, log_every=4,
-                      save_every=6, ect_stages=2),
-        "laptop": dict(**_SMALL_UNET, steps=600, batch=32, images=2000, log_every=25,
-                       save_every=100),
-        "overnight": dict(**_SMALL_UNET, steps=12000, batch=32, images=16000, log_every=50,
-                          save_every=250),
-        "gpu": dict(**_LSUN_UNET, image_size=256, model_channels=128,
-                    channel_mult=(1, 1, 2, 2, 4, 4), steps=190000, batch=32, dropout=0.2,
-                    lr=1e-4, warmup=2000, save_every=5000),
-        "image_a": dict(**_LSUN_UNET, image_size=256, model_channels=256,
-                        channel_mult=(1, 1, 2, 2, 4, 4), steps=100000, batch=16, lr=1e-4,
-                        warmup=2000, save_every=5000),
-        "image_b": dict(**_LSUN_UNET, image_size=512, model_channels=192,
-                        channel_mult=(0.5, 1, 1, 2, 2, 4, 4), steps=150000, batch=4, lr=1e-4,
-                        warmup=2000, save_every=5000),
+        "smoke": dict(
+            image_size=16,
+            patch=2,
+            gate=True,
+            model_channels=32,
+            channel_mult=(1, 2),
+            num_res_blocks=1,
+            steps=12,
+            batch=8,
+            images=64,
+            warmup=4,
+            log_every=4,
+            save_every=6,
+            ect_stages=2,
+        ),
+        "laptop": dict(
+            **_SMALL_UNET, steps=600, batch=32, images=2000, log_every=25, save_every=100
+        ),
+        "overnight": dict(
+            **_SMALL_UNET, steps=12000, batch=32, images=16000, log_every=50, save_every=250
+        ),
+        "gpu": dict(
+            **_LSUN_UNET,
+            image_size=256,
+            model_channels=128,
+            channel_mult=(1, 1, 2, 2, 4, 4),
+            steps=190000,
+            batch=32,
+            dropout=0.2,
+            lr=1e-4,
+            warmup=2000,
+            save_every=5000,
+        ),
+        "image_a": dict(
+            **_LSUN_UNET,
+            image_size=256,
+            model_channels=256,
+            channel_mult=(1, 1, 2, 2, 4, 4),
+            steps=100000,
+            batch=16,
+            lr=1e-4,
+            warmup=2000,
+            save_every=5000,
+        ),
+        "image_b": dict(
+            **_LSUN_UNET,
+            image_size=512,
+            model_channels=192,
+            channel_mult=(0.5, 1, 1, 2, 2, 4, 4),
+            steps=150000,
+            batch=4,
+            lr=1e-4,
+            warmup=2000,
+            save_every=5000,
+        ),
     },
     "FusionConfig": {
         "smoke": dict(steps=6, batch=4, warmup=2, log_every=2, save_every=3),
@@ -175,7 +286,7 @@ _PRESETS: dict[str, dict[str, dict]] = {
         "overnight": dict(steps=4000, batch=32),
         "gpu": dict(steps=20000, batch=32, inner_dim=128),
     },
-    "ReplaceConfig": {"smoke": dict(steps=2), "laptop": {}, "overnight": {}, "gpu": {}},
+    "ReplaceConfig": {"smoke": dict(steps=2, draws=2), "laptop": {}, "overnight": {}, "gpu": {}},
 }
 
 C = TypeVar("C")

@@ -20,7 +20,6 @@ import torch
 from tqdm.auto import tqdm
 
 from .consistency.denoiser import Denoiser, load_denoiser
-from .consistency.sampling import step_sigmas
 from .images import (
     SUFFIXES,
     Photo,
@@ -33,7 +32,7 @@ from .images import (
 )
 from .inpainting.composite import composite
 from .inpainting.holes import Hole, make_holes
-from .inpainting.solvers import replacement
+from .inpainting.solvers import calm_sigmas, replacement
 from .inpainting.window import Window, choose_window, cut, cut_region
 from .outputs import Names, check_writable, photos_outside
 from .profiles import ReplaceConfig, current_profile, preset
@@ -42,7 +41,7 @@ from .segmentation.infer import Segmentation, Segmenter
 from .segmentation.people import Person
 
 Finder = Callable[[np.ndarray], Segmentation]
-BATCH = 8  # windows that the generator sees at once
+BATCH = 8  # windows that the generator fills at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +110,7 @@ def generate_patches(
     windows: Sequence[Window],
     steps: int,
     seed: int,
+    draws: int = 8,
 ) -> torch.Tensor:
     """What the generator puts into each window: `(N,3,S,S)` in [-1,1], S its own size.
 
@@ -118,17 +118,19 @@ def generate_patches(
         pixels: uint8 `(H,W,3)`.
         unknown: bool `(H,W)`, all holes together: nobody who goes is context for another.
         windows: each gets noise of its own, derived from the seed and its place.
-        steps: network calls.
+        steps: network calls of the solver.
+        draws: estimates averaged at low noise levels (see `replacement`); 1 for none.
     """
     size = denoiser.image_size
-    sigmas = step_sigmas(steps, denoiser)
+    sigmas = calm_sigmas(steps, denoiser)
     patches = []
     for start in range(0, len(windows), BATCH):
         some = windows[start : start + BATCH]
         image = torch.cat([cut(pixels, window, size, unknown) for window in some])
         hole = torch.cat([cut_region(unknown, window, size) for window in some])
         generators = [seed_generator(seed, "replace", w.top, w.left, w.size) for w in some]
-        patches.append(replacement(denoiser, image, hole, sigmas, generators).cpu())
+        filled = replacement(denoiser, image, hole, sigmas, generators, draws=draws)
+        patches.append(filled.cpu())
     return torch.cat(patches)
 
 
@@ -187,7 +189,9 @@ def _fill(
         windows.append(choose_window(full, config.context, hole.feather))
     if not holes:
         return unknown, changed, pixels, windows
-    patches = generate_patches(denoiser, pixels, unknown, windows, config.steps, config.seed)
+    patches = generate_patches(
+        denoiser, pixels, unknown, windows, config.steps, config.seed, config.draws
+    )
     clock.mark("generate")
     for hole, window, patch in zip(holes, windows, patches):
         full = hole.full(shape)
@@ -214,10 +218,10 @@ class _Clock:
 
 
 def _configured(config: ReplaceConfig | None, overrides: dict) -> ReplaceConfig:
-    profile = current_profile()
-    checked = preset(ReplaceConfig, profile, **overrides)  # refuses unknown names and wrong types
+    checked = preset(ReplaceConfig, current_profile(), **overrides)  # refuses wrong ones
     config = checked if config is None else dataclasses.replace(config, **overrides)
-    for name, least in (("steps", 1), ("context", 1), ("grow", 0), ("feather", 0), ("min_area", 0)):
+    floors = {"steps": 1, "context": 1, "grow": 0, "feather": 0, "min_area": 0, "draws": 1}
+    for name, least in floors.items():
         if getattr(config, name) < least:
             raise ValueError(f"{name}={getattr(config, name)}: use {least} or more")
     return config
@@ -333,15 +337,13 @@ def _in_notebook() -> bool:
 
 
 def _one_line(error: Exception) -> str:
-    known = isinstance(error, (ValueError, OSError))
     text = " ".join(str(error).split())
-    return text if known and text else f"{type(error).__name__}: {text}"
+    return text if text and isinstance(error, (ValueError, OSError)) else repr(error)
 
 
 def _summary(entry: dict) -> str:
-    name = Path(entry["photo"]).name
     if entry["error"]:
-        return f"{name}: FAILED: {entry['error']}"
+        return f"{Path(entry['photo']).name}: FAILED: {entry['error']}"
     notes = "".join(f"; {note}" for note in entry["warnings"])
     count = f"{len(entry['chosen'])} of {entry['people']} people replaced"
-    return f"{name}: {count}, {entry['seconds']:.1f} s{notes}"
+    return f"{Path(entry['photo']).name}: {count}, {entry['seconds']:.1f} s{notes}"

@@ -57,7 +57,9 @@ def device() -> torch.device:
         try:
             return torch.device(name)
         except RuntimeError as error:
-            raise ValueError(f"MESSI_DEVICE={name!r} is no device: use cpu, cuda or cuda:N") from error
+            raise ValueError(
+                f"MESSI_DEVICE={name!r} is no device: use cpu, cuda or cuda:N"
+            ) from error
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

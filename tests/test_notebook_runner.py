@@ -251,7 +251,7 @@ def test_ctrl_c_stops_the_cell_and_keeps_what_it_printed(tmp_path):
                 break
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 130
+        assert process.wait(timeout=90) == 130
     finally:
         process.kill()
         process.stdout.close()

@@ -1,9 +1,10 @@
 """One seam for attention: everything that attends goes through `attention(q, k, v)`.
 
-The operator expects `(batch, heads, tokens, head_dim)`: the last two axes attend, all before them are
-batch. The predecessor of this project passed `(batch, tokens, heads, head_dim)`, so its attention ran
-over the heads and no pixel ever saw another (post-mortem 1, notebook 03); and it asked for the flash
-kernel with `with sdp_kernel(...) and autocast():`, which enters only the second context
+The operator expects `(batch, heads, tokens, head_dim)`: the last two axes attend, all before
+them are batch. The predecessor of this project passed `(batch, tokens, heads, head_dim)`, so its
+attention ran
+over the heads and no pixel ever saw another (post-mortem 1, notebook 03); and it asked for the
+flash kernel with `with sdp_kernel(...) and autocast():`, which enters only the second context
 (post-mortem 2). Both are tested against in tests/consistency/test_attention.py.
 """
 
@@ -79,7 +80,8 @@ def _warn_once(text: str) -> None:
 
 
 def backend_report(device: torch.device | None = None) -> tuple[str, str]:
-    """(backend, reason): which backend attention runs on this machine, found by asking, not by guessing.
+    """(backend, reason): which backend attention runs on this machine, found by asking, not by
+    guessing.
 
     On a GPU the backends are tried one by one, in the order in which PyTorch prefers them, with a
     half-precision input of the UNet's layout.
@@ -89,7 +91,9 @@ def backend_report(device: torch.device | None = None) -> tuple[str, str]:
         return _forced, "forced by use_backend"
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     q = torch.randn(1, 2, 64, 64, device=device, dtype=dtype)
-    for name in ("cudnn", "flash", "efficient", "math") if device.type == "cuda" else ("flash", "math"):
+    for name in (
+        ("cudnn", "flash", "efficient", "math") if device.type == "cuda" else ("flash", "math")
+    ):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # PyTorch explains every refusal at length

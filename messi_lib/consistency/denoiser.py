@@ -87,7 +87,9 @@ class Denoiser(nn.Module):
         scaling = Preconditioning(self.sigma_data, self.sigma_min, boundary)
         c_skip, c_out, c_in = scaling(sigma)
         scaled = c_in * x
-        h = self.unet(F.pixel_unshuffle(scaled, self.patch), time_input(sigma.flatten()), inject=inject)
+        h = self.unet(
+            F.pixel_unshuffle(scaled, self.patch), time_input(sigma.flatten()), inject=inject
+        )
         if self.gate:
             h, g = h[:, :-1], h[:, -1:].repeat_interleave(self.patch, 2)
             h = F.pixel_shuffle(h, self.patch) + g.repeat_interleave(self.patch, 3) * scaled
@@ -152,7 +154,9 @@ def load_denoiser(path: Path | str | None = None, device: torch.device | None = 
     path = Path(path) if path is not None else embedded_path()
     state, metadata = load_weights(path)
     if metadata.get("kind") != "generator":
-        raise ValueError(f"{path} holds {metadata.get('kind', 'unknown')!r} weights, not a generator")
+        raise ValueError(
+            f"{path} holds {metadata.get('kind', 'unknown')!r} weights, not a generator"
+        )
     denoiser = build_denoiser(config_from_json(metadata["config"]))
     denoiser.load_state_dict({key: value.float() for key, value in state.items()})
     return denoiser.eval().requires_grad_(False).to(device or runs.device())
@@ -164,7 +168,9 @@ def config_from_json(text: str) -> ConsistencyConfig:
     fields = {field.name for field in dataclasses.fields(ConsistencyConfig)}
     extra = stored.keys() - fields
     if extra:
-        raise ValueError(f"generator configuration has unknown fields {sorted(extra)}: newer weights?")
+        raise ValueError(
+            f"generator configuration has unknown fields {sorted(extra)}: newer weights?"
+        )
     return ConsistencyConfig(
         **{key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
     )

@@ -1,4 +1,5 @@
-"""Noise levels: grids, time inputs and preconditioning (Karras et al. 2022, "EDM"; Song et al. 2023).
+"""Noise levels: grids, time inputs and preconditioning (Karras et al. 2022, "EDM"; Song et al.
+2023).
 
 `sigma` is the standard deviation of the noise, on images in [-1, 1]. Grids descend.
 """
@@ -22,7 +23,9 @@ def karras_sigmas(
     if n < 1:
         raise ValueError(f"n={n}: a grid needs at least one noise level")
     if not 0 < sigma_min < sigma_max:
-        raise ValueError(f"sigma_min={sigma_min}, sigma_max={sigma_max}: need 0 < sigma_min < sigma_max")
+        raise ValueError(
+            f"sigma_min={sigma_min}, sigma_max={sigma_max}: need 0 < sigma_min < sigma_max"
+        )
     ramp = torch.linspace(0, 1, n)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     return (high + ramp * (low - high)) ** rho
@@ -56,7 +59,8 @@ class Preconditioning:
 
 
 def broadcast(sigma: Tensor | float, x: Tensor) -> Tensor:
-    """A noise level per image, shaped to multiply `x` (B, C, H, W): float or (B,) -> (B, 1, 1, 1)."""
+    """A noise level per image, shaped to multiply `x` (B, C, H, W): float or (B,) -> (B, 1, 1,
+    1)."""
     sigma = torch.as_tensor(sigma, dtype=torch.float32, device=x.device)
     if sigma.ndim == 0:
         sigma = sigma.expand(len(x))

@@ -1,4 +1,5 @@
-"""Training objectives: each a function of (denoiser, clean images, generator, ...), as in its paper.
+"""Training objectives: each a function of (denoiser, clean images, generator, ...), as in its
+paper.
 
 Notation: y clean images, z ~ N(0, I), D the denoiser with EDM preconditioning, sd = sigma_data,
 sg = stop-gradient. `weight` divides out the scale at which the network's output enters D.
@@ -17,7 +18,8 @@ from .unet import Inject
 def lognormal_sigmas(
     n: int, mean: float, std: float, generator: torch.Generator, device: torch.device
 ) -> Tensor:
-    """ln(sigma) ~ N(mean, std^2), (n,); drawn on the CPU so that all devices see the same levels."""
+    """ln(sigma) ~ N(mean, std^2), (n,); drawn on the CPU so that all devices see the same
+    levels."""
     return (mean + std * torch.randn(n, generator=generator)).exp().to(device)
 
 
@@ -37,7 +39,8 @@ def edm_loss(
 ) -> Tensor:
     """Denoising score matching (Karras et al. 2022, eq. 8 and table 1).
 
-    L = E w(s) ||D(y + s z, s) - y||^2 / dim with w = (s^2 + sd^2) / (s sd)^2, ln s ~ N(p_mean, p_std^2).
+    L = E w(s) ||D(y + s z, s) - y||^2 / dim with w = (s^2 + sd^2) / (s sd)^2, ln s ~ N(p_mean,
+    p_std^2).
 
     Args:
         images: clean (B, 3, S, S) in [-1, 1].
@@ -57,7 +60,8 @@ def edm_loss(
 def ect_partner(t: Tensor, stage: int, q: float = 2.0, k: float = 8.0, b: float = 1.0) -> Tensor:
     """The lower noise level r(t) of easy consistency tuning (Geng et al. 2024, section 3.2).
 
-    r = max(0, t (1 - n(t) / q^(stage + 1))), n(t) = 1 + k sigmoid(-b t). At stage 0 and small t, r = 0:
+    r = max(0, t (1 - n(t) / q^(stage + 1))), n(t) = 1 + k sigmoid(-b t). At stage 0 and small
+    t, r = 0:
     the target is the clean image and the loss is a diffusion loss. Later stages bring r towards t.
     """
     n = 1 + k * torch.sigmoid(-b * t)
@@ -87,8 +91,8 @@ def ect_loss(
 ) -> Tensor:
     """Easy consistency tuning (Geng et al. 2024, eq. 13): no teacher and no copy of the network.
 
-    L = E 1/(t - r) d(D(y + t z, t), sg D(y + r z, r)), ln t ~ N(p_mean, p_std^2), the same z and the
-    same dropout mask on both sides; where r = 0 the target is y itself.
+    L = E 1/(t - r) d(D(y + t z, t), sg D(y + r z, r)), ln t ~ N(p_mean, p_std^2), the same z
+    and the same dropout mask on both sides; where r = 0 the target is y itself.
 
     Args:
         images: clean (B, 3, S, S) in [-1, 1].

@@ -66,7 +66,8 @@ def sample_multistep(
 ) -> Tensor:
     """Multistep consistency sampling (Song et al. 2023, algorithm 1).
 
-    x = f(sigma_1 z, sigma_1); then for each further level x = f(x + sqrt(sigma^2 - sigma_min^2) z, sigma).
+    x = f(sigma_1 z, sigma_1); then for each further level x = f(x + sqrt(sigma^2 - sigma_min^2)
+    z, sigma).
     One level is one-step sampling.
 
     Returns:

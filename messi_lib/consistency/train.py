@@ -27,11 +27,14 @@ from .objectives import ect_loss, edm_loss
 
 
 def stage_of(config: ConsistencyConfig, step: int) -> int:
-    """-1 in the EDM stage; 0, 1, ... `ect_stages - 1` in consistency tuning. `step` counts from 0."""
+    """-1 in the EDM stage; 0, 1, ... `ect_stages - 1` in consistency tuning. `step` counts from
+    0."""
     first = round(config.edm_fraction * config.steps)
     if step < first:
         return -1
-    return min((step - first) * config.ect_stages // max(config.steps - first, 1), config.ect_stages - 1)
+    return min(
+        (step - first) * config.ect_stages // max(config.steps - first, 1), config.ect_stages - 1
+    )
 
 
 def make_batches(config: ConsistencyConfig, images: np.ndarray) -> Callable[[int], Tensor]:
@@ -43,8 +46,8 @@ def make_batches(config: ConsistencyConfig, images: np.ndarray) -> Callable[[int
     expected = (config.image_size, config.image_size, 3)
     if images.ndim != 4 or images.shape[1:] != expected or images.dtype != np.uint8:
         raise ValueError(
-            f"images of shape {images.shape} and type {images.dtype}: expected uint8 (N, {expected[0]}, "
-            f"{expected[1]}, 3)"
+            f"images of shape {images.shape} and type {images.dtype}: expected "
+            f"uint8 (N, {expected[0]}, {expected[1]}, 3)"
         )
     sampler = PositionSampler(len(images), config.batch, config.seed)
 

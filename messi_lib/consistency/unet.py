@@ -1,8 +1,9 @@
-"""The UNet of consistency models (Song et al. 2023), from the ADM architecture (Dhariwal & Nichol 2021).
+"""The UNet of consistency models (Song et al. 2023), from the ADM architecture (Dhariwal &
+Nichol 2021).
 
 Written anew, but name for name and shape for shape the state dict of openai/consistency_models, so
-that its published checkpoints load with `load_state_dict(strict=True)`. Shapes: image `(B, C, S, S)`,
-time embedding `(B, 4 * model_channels)`.
+that its published checkpoints load with `load_state_dict(strict=True)`. Shapes: image `(B, C,
+S, S)`, time embedding `(B, 4 * model_channels)`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from torch import Tensor, nn
 
 from .attention import QKVAttention
 
-# Called after every block with its state-dict name and its output; returns what goes on. This is how
-# chapter 06 adds a condition without changing the network or its state dict.
+# Called after every block with its state-dict name and its output; returns what goes on. This
+# is how chapter 06 adds a condition without changing the network or its state dict.
 Inject = Callable[[str, Tensor], Tensor]
 
 
@@ -25,7 +26,9 @@ def timestep_embedding(timesteps: Tensor, dim: int, max_period: float = 10000.0)
     """Sinusoidal embedding, cosines first: (B,) -> (B, dim), float32."""
     half = dim // 2
     frequencies = torch.exp(
-        -math.log(max_period) * torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
+        -math.log(max_period)
+        * torch.arange(half, dtype=torch.float32, device=timesteps.device)
+        / half
     )
     angles = timesteps[:, None].float() * frequencies
     embedding = torch.cat([angles.cos(), angles.sin()], dim=-1)
@@ -77,7 +80,8 @@ class Downsample(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Residual block with the time embedding; `resample` ("up", "down" or None) changes the size."""
+    """Residual block with the time embedding; `resample` ("up", "down" or None) changes the
+    size."""
 
     def __init__(
         self,
@@ -201,12 +205,16 @@ class UNet(nn.Module):
         self.num_classes = num_classes
         emb_channels = 4 * model_channels
         self.time_embed = nn.Sequential(
-            nn.Linear(model_channels, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels)
+            nn.Linear(model_channels, emb_channels),
+            nn.SiLU(),
+            nn.Linear(emb_channels, emb_channels),
         )
         if num_classes is not None:
             self.label_emb = nn.Embedding(num_classes, emb_channels)
 
-        def residual(channels: int, out: int | None = None, resample: str | None = None) -> ResBlock:
+        def residual(
+            channels: int, out: int | None = None, resample: str | None = None
+        ) -> ResBlock:
             return ResBlock(channels, emb_channels, dropout, out, use_scale_shift_norm, resample)
 
         def attend(channels: int) -> AttentionBlock:
@@ -255,13 +263,16 @@ class UNet(nn.Module):
                 self.output_blocks.append(TimestepBlock(*layers))
 
         self.out = nn.Sequential(
-            GroupNorm32(channels), nn.SiLU(), zero_init(nn.Conv2d(channels, out_channels, 3, padding=1))
+            GroupNorm32(channels),
+            nn.SiLU(),
+            zero_init(nn.Conv2d(channels, out_channels, 3, padding=1)),
         )
 
     def forward(
         self, x: Tensor, timesteps: Tensor, y: Tensor | None = None, inject: Inject | None = None
     ) -> Tensor:
-        """(B, C, S, S), (B,) -> (B, out_channels, S, S); `y` (B,) exactly when there are classes."""
+        """(B, C, S, S), (B,) -> (B, out_channels, S, S); `y` (B,) exactly when there are
+        classes."""
         if (y is not None) != (self.num_classes is not None):
             raise ValueError("labels y are needed exactly when the UNet has num_classes")
         emb = self.time_embed(timestep_embedding(timesteps, self.model_channels))

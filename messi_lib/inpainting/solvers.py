@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..consistency.denoiser import Denoiser
+from ..consistency.noise import karras_sigmas
 from ..consistency.sampling import Progress, check_sigmas, start_noise
 from ..consistency.unet import Inject
 
@@ -31,11 +32,21 @@ def check_problem(denoiser: Denoiser, image: Tensor, hole: Tensor) -> None:
         raise ValueError("the known pixels must lie in [-1,1]: convert with images.to_tensor")
 
 
-def draw(denoiser: Denoiser, n: int, generator: Generators) -> Tensor:
-    """z ~ N(0, I), `(n,3,S,S)`: from one generator, or from one per image."""
+def draw(denoiser: Denoiser, n: int, generator: Generators, draws: int = 1) -> Tensor:
+    """z ~ N(0, I), `(n * draws, 3, S, S)`, image by image: from one generator, or one per image."""
     if isinstance(generator, torch.Generator):
-        return start_noise(denoiser, n, generator)
-    return torch.cat([start_noise(denoiser, 1, each) for each in generator])
+        return start_noise(denoiser, n * draws, generator)
+    return torch.cat([start_noise(denoiser, draws, each) for each in generator])
+
+
+def calm_sigmas(steps: int, denoiser: Denoiser, last: float = 0.5) -> Tensor:
+    """A Karras grid from sigma_max to `last`, `(steps,)`, for `replacement` with several draws.
+
+    Below `last` a small network adds more of its own noise than it takes away.
+    """
+    if steps < 1:
+        raise ValueError(f"steps={steps}: a hole needs at least one network call")
+    return karras_sigmas(steps, last, denoiser.sigma_max)
 
 
 @torch.no_grad()
@@ -46,6 +57,8 @@ def replacement(
     sigmas: Sequence[float] | Tensor,
     generator: Generators,
     *,
+    draws: int = 1,
+    calm_below: float = 1.5,
     progress: Progress | None = None,
     inject: Inject | None = None,
 ) -> Tensor:
@@ -65,13 +78,20 @@ def replacement(
     left in the result. The image inside the hole is never read: the start noise comes from the
     generator, not from the photo.
 
+    With `draws` above 1, a step at a level below `calm_below` is the mean of so many estimates,
+    each with noise of its own: an estimate of E[x0 | x0 + sigma z]. The errors of a weakly trained
+    network at these levels are coloured specks that differ from draw to draw, and the mean takes
+    them off. A well-trained one only loses sharpness by it.
+
     Args:
         image: `(B,3,S,S)` in [-1,1]; any value at all inside the hole.
         hole: bool `(B,1,S,S)`, True where the image is unknown.
-        sigmas: descending, the first the generator's sigma_max (`sampling.step_sigmas`).
+        sigmas: descending, the first the generator's sigma_max: `sampling.step_sigmas`, or
+            `calm_sigmas` for several draws.
         generator: one for the batch, drawn from in the order of `sample_multistep` (with everything
             to fill, the two agree bit for bit), or a sequence of one per image (then each image
             gets the noise that it would get alone).
+        draws: estimates a step below `calm_below`, made in one network call; 1 for Algorithm 4.
         progress: called as `progress(step, total)` before every network call; may raise to cancel.
 
     Returns:
@@ -83,6 +103,8 @@ def replacement(
     check_problem(denoiser, image, hole)
     if not isinstance(generator, torch.Generator) and len(generator) != len(image):
         raise ValueError(f"{len(generator)} generators for {len(image)} images: give one per image")
+    if draws < 1:
+        raise ValueError(f"draws={draws}: use 1 or more")
     levels = check_sigmas(sigmas, denoiser)
     noise = draw(denoiser, len(image), generator)
     hole = hole.to(noise.device)
@@ -92,8 +114,11 @@ def replacement(
         if progress is not None:
             progress(i, len(levels))
         clean = denoiser(x, sigma, inject=inject).clamp(-1, 1)
+        clean = clean.view(len(image), -1, *image.shape[1:]).mean(1)  # over the draws
         clean = torch.where(hole, clean, image)
         if i + 1 < len(levels):
+            many = draws if levels[i + 1] < calm_below else 1
             spread = (levels[i + 1] ** 2 - denoiser.sigma_min**2) ** 0.5
-            x = clean + spread * draw(denoiser, len(image), generator)
+            noise = draw(denoiser, len(image), generator, many)
+            x = clean.repeat_interleave(many, 0) + spread * noise
     return clean

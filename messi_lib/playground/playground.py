@@ -103,7 +103,9 @@ class Playground(widgets.VBox):
         self.picker = widgets.Dropdown(
             options=[OWN, *self._samples], description="photo", value=OWN, **named
         )
-        self.upload = widgets.FileUpload(accept="image/*", description="Upload")
+        self.upload = widgets.FileUpload(
+            accept="image/*", description="Upload", tooltip="a photo of yours"
+        )
         self.find_button = widgets.Button(description="Find people", icon="user")
         self.steps = widgets.IntSlider(start.steps, 1, 40, description="steps", **named)
         shares = {"min": 0.0, "step": 0.01, **named}

@@ -1,7 +1,7 @@
 """Weights on disk (safetensors), and the state from which a run goes on.
 
-A file is written under a temporary name, flushed and renamed: a crash leaves the old file or the new
-one. When the newest state is unreadable all the same, the one before it is taken.
+A file is written under a temporary name, flushed and renamed: a crash leaves the old file or
+the new one. When the newest state is unreadable all the same, the one before it is taken.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"weights {path} are missing: `git checkout -- data/weights` brings back those that ship, "
-            "`messi train` and `messi export` make new ones"
+            f"weights {path} are missing: `git checkout -- data/weights` brings back those "
+            "that ship, `messi train` and `messi export` make new ones"
         )
     content = path.read_bytes()
     try:
@@ -66,12 +66,15 @@ def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
         (length,) = struct.unpack("<Q", content[:8])
         metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
     except (SafetensorError, struct.error, ValueError) as error:
-        raise ValueError(f"{path} is no complete safetensors file ({error}): copy it again") from error
+        raise ValueError(
+            f"{path} is no complete safetensors file ({error}): copy it again"
+        ) from error
     return tensors, metadata
 
 
 class StateFiles:
-    """The rolling resume states `state-<step>.safetensors` in one folder; the newest two are kept."""
+    """The rolling resume states `state-<step>.safetensors` in one folder; the newest two are
+    kept."""
 
     def __init__(self, folder: Path, keep: int = 2):
         self.folder = folder

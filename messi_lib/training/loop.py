@@ -1,4 +1,5 @@
-"""One training loop for every chapter: a chapter hands it a network, a loss and batches by position.
+"""One training loop for every chapter: a chapter hands it a network, a loss and batches by
+position.
 
 The randomness of a step comes from `(seed, step)` alone and data by position, so the same command
 run again goes on where the run stopped and gives the same weights as a run that never stopped.
@@ -97,7 +98,7 @@ def train(
         if not torch.isfinite(loss):
             raise ValueError(
                 f"run {run.name!r}: the loss is {loss.item()} at step {step}; "
-                f"the last state in {run.checkpoints} is kept. Lower the learning rate ({config.lr:g})"
+                f"the last state in {run.checkpoints} is kept. Lower lr ({config.lr:g})"
             )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

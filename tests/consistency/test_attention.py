@@ -18,7 +18,9 @@ def softmax_reference(q, k, v):
 def test_equals_softmax_with_every_backend_of_a_cpu(backend, head_dim):
     q, k, v = torch.randn(3, 2, 4, 10, head_dim, generator=torch.Generator().manual_seed(0))
     with use_backend(backend):
-        torch.testing.assert_close(attention(q, k, v), softmax_reference(q, k, v), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            attention(q, k, v), softmax_reference(q, k, v), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_keys_may_be_fewer_than_queries():

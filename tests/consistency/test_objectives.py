@@ -22,8 +22,10 @@ def test_edm_loss_equals_the_public_code(monkeypatch):
 
 def test_edm_loss_is_least_for_the_true_posterior_mean():
     data = 0.2 + 0.3 * torch.randn(256, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
     def at(mu, s):
         return edm_loss(GaussianDenoiser(mu, s), data, torch.Generator().manual_seed(1)).mean()
+
     # The closed form takes one level per batch, so all images get the first one.
     assert at(0.2, 0.3) < at(0.6, 0.3) and at(0.2, 0.3) < at(0.2, 0.9)
 
@@ -47,9 +49,11 @@ def test_the_student_is_drawn_to_the_exact_consistency_function():
             return self.mu + (x - self.mu) * s / (0.3**2 + level**2) ** 0.5
 
     data = 0.2 + 0.3 * torch.randn(512, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
     def at(s):
         generator = torch.Generator().manual_seed(1)
         return ect_loss(Student(0.2, s), data, generator, stage=7).mean().item()
+
     assert at(0.3) < at(0.24) and at(0.3) < at(0.36)
 
 
@@ -61,9 +65,11 @@ def test_both_sides_share_the_dropout_mask_and_the_noise():
 
     seen = []
     original = objectives.pseudo_huber
+
     def spy(x, y, c=0.0):
         seen.append((x.detach(), y))
         return original(x, y, c)
+
     objectives.pseudo_huber, partner = spy, objectives.ect_partner
     objectives.ect_partner = lambda t, stage, q: t
     try:
@@ -79,10 +85,12 @@ def test_the_target_carries_no_gradient():
     images = torch.rand(4, 3, 16, 16) * 2 - 1
     calls = []
     original = denoiser.forward
+
     def spy(*args, **kwargs):
         out = original(*args, **kwargs)
         calls.append(out.requires_grad)
         return out
+
     denoiser.forward = spy
     ect_loss(denoiser, images, torch.Generator().manual_seed(0), stage=5).mean().backward()
     assert calls == [True, False]

@@ -49,7 +49,9 @@ def test_samples_of_an_exact_consistency_function_have_the_data_statistics():
 
 def test_number_of_calls_progress_and_determinism():
     denoiser, seen = GaussianDenoiser(), []
-    one = sample_multistep(denoiser, 2, [80.0, 2.0, 0.5], generator(), progress=lambda i, n: seen.append((i, n)))
+    one = sample_multistep(
+        denoiser, 2, [80.0, 2.0, 0.5], generator(), progress=lambda i, n: seen.append((i, n))
+    )
     assert denoiser.calls == [80.0, 2.0, 0.5] and seen == [(0, 3), (1, 3), (2, 3)]
     assert torch.equal(one, sample_multistep(denoiser, 2, [80.0, 2.0, 0.5], generator()))
     denoiser.calls.clear()
@@ -60,9 +62,11 @@ def test_number_of_calls_progress_and_determinism():
 def test_progress_can_cancel():
     class Stop(Exception):
         pass
+
     def cancel(step, total):
         if step == 1:
             raise Stop
+
     denoiser = GaussianDenoiser()
     with pytest.raises(Stop):
         sample_multistep(denoiser, 1, [80.0, 2.0, 0.5], generator(), progress=cancel)

@@ -8,13 +8,25 @@ from .reference import close, fixture, network
 
 PUBLIC = {  # launch scripts of openai/consistency_models, and their parameter counts
     "imagenet64": (
-        dict(image_size=64, model_channels=192, num_res_blocks=3, attention_resolutions=(2, 4, 8),
-             channel_mult=(1, 2, 3, 4), num_classes=1000, use_scale_shift_norm=True),
+        dict(
+            image_size=64,
+            model_channels=192,
+            num_res_blocks=3,
+            attention_resolutions=(2, 4, 8),
+            channel_mult=(1, 2, 3, 4),
+            num_classes=1000,
+            use_scale_shift_norm=True,
+        ),
         295_899_267,
     ),
     "lsun256": (
-        dict(image_size=256, model_channels=256, num_res_blocks=2,
-             attention_resolutions=(8, 16, 32), channel_mult=(1, 1, 2, 2, 4, 4)),
+        dict(
+            image_size=256,
+            model_channels=256,
+            num_res_blocks=2,
+            attention_resolutions=(8, 16, 32),
+            channel_mult=(1, 1, 2, 2, 4, 4),
+        ),
         526_304_771,
     ),
 }
@@ -67,14 +79,23 @@ def test_time_embedding_equals_the_public_code():
 def test_public_parameter_counts(name):
     arguments, count = PUBLIC[name]
     with torch.device("meta"):
-        unet = UNet(in_channels=3, out_channels=3, num_head_channels=64, resblock_updown=True, **arguments)
+        unet = UNet(
+            in_channels=3, out_channels=3, num_head_channels=64, resblock_updown=True, **arguments
+        )
     assert sum(p.numel() for p in unet.parameters()) == count
 
 
 def small(**changes):
-    arguments = dict(image_size=16, in_channels=3, model_channels=32, out_channels=3,
-                     num_res_blocks=1, attention_resolutions=(2,), channel_mult=(1, 2),
-                     num_head_channels=32)
+    arguments = dict(
+        image_size=16,
+        in_channels=3,
+        model_channels=32,
+        out_channels=3,
+        num_res_blocks=1,
+        attention_resolutions=(2,),
+        channel_mult=(1, 2),
+        num_head_channels=32,
+    )
     return UNet(**{**arguments, **changes})
 
 

@@ -6,7 +6,7 @@ import torch
 from consistency.toys import GaussianDenoiser, tiny_denoiser
 
 from messi_lib.consistency.sampling import sample_multistep, step_sigmas
-from messi_lib.inpainting.solvers import replacement
+from messi_lib.inpainting.solvers import calm_sigmas, replacement
 
 
 def cases():
@@ -99,6 +99,57 @@ def test_the_filling_follows_the_distribution_of_the_data():
     result = replacement(denoiser, image, hole, step_sigmas(6, denoiser), seeded())
     inside = result[hole.expand_as(result)]
     assert abs(inside.mean() - 0.2) < 0.01 and abs(inside.std() - 0.1) < 0.01
+
+
+def test_a_mean_of_draws_is_an_estimate_of_the_posterior_mean():
+    """For Gaussian data the spread after the last step is known: a^2 (s^2 + sigma^2 / draws)."""
+    s, sigma = 0.2, 0.5
+    denoiser = GaussianDenoiser(mu=0.0, s=s, image_size=32)
+    image = torch.zeros(4, 3, 32, 32)
+    hole = torch.ones(4, 1, 32, 32, dtype=torch.bool)
+    for draws in (1, 8):
+        result = replacement(denoiser, image, hole, [80.0, sigma], seeded(), draws=draws)
+        shrink = s**2 / (s**2 + sigma**2)
+        expected = (shrink * (s**2 + sigma**2 / draws)) ** 0.5
+        assert result.std().item() == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize("draws", [2, 5])
+def test_draws_keep_what_must_hold_exactly(draws):
+    denoiser = GaussianDenoiser()
+    image, hole = problem(denoiser, n=3)
+    sigmas = calm_sigmas(4, denoiser, last=0.3)
+
+    def solve(part=slice(None), picture=image, generator=None):
+        generator = generator or [seeded(i) for i in range(3)][part]
+        return replacement(
+            denoiser, picture[part], hole[part], sigmas, generator, draws=draws, calm_below=2.0
+        )
+
+    together = solve()
+    for i in range(3):
+        torch.testing.assert_close(solve(slice(i, i + 1)), together[i : i + 1], atol=1e-6, rtol=0)
+    keep = ~hole.expand_as(image)
+    assert torch.equal(together[keep], image[keep])
+    dirty = torch.where(hole, torch.full_like(image, float("nan")), image)
+    assert torch.equal(solve(picture=dirty), together)
+    plain = replacement(denoiser, image, hole, sigmas, [seeded(i) for i in range(3)])
+    assert not torch.equal(together, plain)
+
+
+def test_draws_concern_the_levels_below_the_limit_only():
+    denoiser = GaussianDenoiser()
+    image, hole = problem(denoiser)
+    sigmas = [80.0, 5.0, 1.6]
+    one = replacement(denoiser, image, hole, sigmas, seeded())
+    assert torch.equal(
+        replacement(denoiser, image, hole, sigmas, seeded(), draws=4, calm_below=1.0), one
+    )
+    assert len(calm_sigmas(5, denoiser)) == 5 and float(calm_sigmas(5, denoiser)[-1]) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="steps=0"):
+        calm_sigmas(0, denoiser)
+    with pytest.raises(ValueError, match="draws=0"):
+        replacement(denoiser, image, hole, sigmas, seeded(), draws=0)
 
 
 def test_no_noise_is_left_and_the_noise_levels_are_those_given():

@@ -7,7 +7,9 @@ from messi_lib.training.checkpoints import StateFiles, load_weights, save_weight
 
 def test_round_trip_keeps_names_values_and_metadata(tmp_path):
     state = {"a.weight": torch.randn(3, 2), "n": torch.tensor(3)}
-    path = save_weights(tmp_path / "w.safetensors", state, {"kind": "x", "config": '{"a": 1}'}, half=False)
+    path = save_weights(
+        tmp_path / "w.safetensors", state, {"kind": "x", "config": '{"a": 1}'}, half=False
+    )
     loaded, metadata = load_weights(path)
     assert torch.equal(loaded["a.weight"], state["a.weight"]) and loaded["n"] == 3
     assert metadata == {"kind": "x", "config": '{"a": 1}'}
@@ -52,10 +54,15 @@ def test_state_restores_everything_and_keeps_two(tmp_path):
     files = StateFiles(tmp_path)
     for step in (5, 10, 15):
         files.save(step, model, ema, optimizer)
-    assert [p.name for p in files._paths()] == ["state-00000015.safetensors", "state-00000010.safetensors"]
+    assert [p.name for p in files._paths()] == [
+        "state-00000015.safetensors",
+        "state-00000010.safetensors",
+    ]
     other, other_ema, other_optimizer = make(1)
     assert files.load(other, other_ema, other_optimizer) == 15
-    assert torch.equal(other.weight, model.weight) and torch.equal(other_ema["weight"], ema["weight"])
+    assert torch.equal(other.weight, model.weight) and torch.equal(
+        other_ema["weight"], ema["weight"]
+    )
     ours, theirs = other_optimizer.state_dict()["state"], optimizer.state_dict()["state"]
     assert ours.keys() == theirs.keys()
     for index, entry in theirs.items():

@@ -8,7 +8,9 @@ from messi_lib.profiles import TrainConfig
 from messi_lib.runs import Run, read_stats
 from messi_lib.training.loop import learning_rate, train
 
-CONFIG = TrainConfig(steps=20, batch=4, lr=0.05, warmup=3, log_every=5, save_every=5, optimizer="radam")
+CONFIG = TrainConfig(
+    steps=20, batch=4, lr=0.05, warmup=3, log_every=5, save_every=5, optimizer="radam"
+)
 
 
 def make_model():
@@ -89,4 +91,6 @@ def test_bad_settings_are_refused(tmp_path, change):
 
 def test_nothing_to_train_is_said(tmp_path):
     with pytest.raises(ValueError, match="frozen"):
-        train(Run("a", folder=tmp_path), make_model().requires_grad_(False), loss_fn, batch_at, CONFIG)
+        train(
+            Run("a", folder=tmp_path), make_model().requires_grad_(False), loss_fn, batch_at, CONFIG
+        )
