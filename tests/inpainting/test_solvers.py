@@ -145,7 +145,8 @@ def test_draws_concern_the_levels_below_the_limit_only():
     assert torch.equal(
         replacement(denoiser, image, hole, sigmas, seeded(), draws=4, calm_below=1.0), one
     )
-    assert len(calm_sigmas(5, denoiser)) == 5 and float(calm_sigmas(5, denoiser)[-1]) == pytest.approx(0.5)
+    grid = calm_sigmas(5, denoiser)
+    assert len(grid) == 5 and grid[-1].item() == pytest.approx(0.5)
     with pytest.raises(ValueError, match="steps=0"):
         calm_sigmas(0, denoiser)
     with pytest.raises(ValueError, match="draws=0"):
