@@ -2,10 +2,9 @@
 
 The operator expects `(batch, heads, tokens, head_dim)`: the last two axes attend, all before
 them are batch. The predecessor of this project passed `(batch, tokens, heads, head_dim)`, so its
-attention ran
-over the heads and no pixel ever saw another (post-mortem 1, notebook 03); and it asked for the
-flash kernel with `with sdp_kernel(...) and autocast():`, which enters only the second context
-(post-mortem 2). Both are tested against in tests/consistency/test_attention.py.
+attention ran over the heads and no pixel ever saw another (post-mortem 1, notebook 03); and it
+asked for the flash kernel with `with sdp_kernel(...) and autocast():`, which enters only the
+second context (post-mortem 2). Both are tested against in tests/consistency/test_attention.py.
 """
 
 from __future__ import annotations
@@ -62,6 +61,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Returns:
         `(B, H, N, D)` in the dtype of `q`.
     """
+    # The fused kernels refuse tensors whose last axis is strided, and the slow one would step in.
+    q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
     if _forced is None:
         if q.is_cuda and q.dtype == torch.float32 and not torch.is_autocast_enabled("cuda"):
             _warn_once(
