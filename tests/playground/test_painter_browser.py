@@ -20,6 +20,7 @@ from messi_lib.playground import painter as painter_module
 from messi_lib.playground.painter import MaskPainter
 
 SOURCE = Path(painter_module.__file__).parent
+PATIENCE = 120_000  # milliseconds: other work may be using the machine
 SIZE = (150, 203)  # height, width: not a multiple of 8, so that the last byte has unused bits
 PAGE = """<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
 <link rel="stylesheet" href="painter.css"><body style="margin:10px"><div id="here"></div>
@@ -82,7 +83,9 @@ def browser():
         pytest.skip("chromium absent: the painter was NOT tested in a browser")
     with api.sync_playwright() as playwright:
         arguments = ["--headless", "--no-sandbox", "--disable-gpu"]
-        running = playwright.chromium.launch(executable_path=executable, args=arguments)
+        running = playwright.chromium.launch(
+            executable_path=executable, args=arguments, timeout=PATIENCE
+        )
         yield running
         running.close()
 
@@ -165,6 +168,7 @@ def open_painter(browser):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         surroundings = browser.new_context(**context)
         page = surroundings.new_page()
+        page.set_default_timeout(PATIENCE)
         problems = []
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
