@@ -114,7 +114,29 @@ class ReplaceConfig:
 
 
 _TINY_HIERA = (("embed_dim", 32), ("num_heads", 1), ("stages", (1, 2, 3, 1)))
-_LAPTOP_HIERA = (("embed_dim", 32), ("num_heads", 1), ("stages", (1, 2, 4, 2)))
+_SMALL_SEGMENTER = dict(
+    encoder="hiera_tiny_224",
+    encoder_args=(("embed_dim", 32), ("num_heads", 1), ("stages", (1, 2, 4, 2))),
+    pretrained=False,
+    freeze_encoder=False,
+    image_size=128,
+    blocks=1,
+    block_heads=8,
+    fpn_dim=64,
+    tail=(16, 8),
+    batch=16,
+    lr=1e-3,
+    lr_schedule="cosine",
+)
+_HISTORICAL_SEGMENTER = dict(
+    encoder="hiera_base_224",
+    blocks=10,
+    fpn_dim=256,
+    tail=None,
+    loss=(("bce", 1.0),),
+    steps=100000,
+    batch=64,
+)
 # Measured on one core: 41 images/s at 2.0M parameters; residual up/down blocks and a second
 # block per level each cost a quarter of that speed.
 _SMALL_UNET = dict(
@@ -168,60 +190,22 @@ _PRESETS: dict[str, dict[str, dict]] = {
             save_every=6,
         ),
         "laptop": dict(
-            encoder="hiera_tiny_224",
-            encoder_args=_LAPTOP_HIERA,
-            pretrained=False,
-            freeze_encoder=False,
-            image_size=128,
-            blocks=1,
-            block_heads=8,
-            fpn_dim=64,
-            tail=(16, 8),
+            **_SMALL_SEGMENTER,
             steps=300,
-            batch=16,
             images=1200,
-            lr=1e-3,
-            lr_schedule="cosine",
             log_every=25,
             save_every=50,
         ),
         "overnight": dict(
-            encoder="hiera_tiny_224",
-            encoder_args=_LAPTOP_HIERA,
-            pretrained=False,
-            freeze_encoder=False,
-            image_size=128,
-            blocks=1,
-            block_heads=8,
-            fpn_dim=64,
-            tail=(16, 8),
+            **_SMALL_SEGMENTER,
             steps=4500,
-            batch=16,
             images=12000,
-            lr=1e-3,
-            lr_schedule="cosine",
             log_every=50,
             save_every=250,
         ),
         "gpu": dict(steps=40000, batch=64, lr=1e-3, lr_schedule="cosine", images=64000),
-        "image_a": dict(
-            encoder="hiera_base_224",
-            blocks=10,
-            fpn_dim=256,
-            tail=None,
-            loss=(("bce", 1.0),),
-            steps=100000,
-            batch=64,
-        ),
-        "image_b": dict(
-            encoder="hiera_base_224",
-            blocks=10,
-            fpn_dim=256,
-            tail=None,
-            loss=(("bce", 1.0),),
-            steps=100000,
-            batch=64,
-        ),
+        "image_a": _HISTORICAL_SEGMENTER,
+        "image_b": _HISTORICAL_SEGMENTER,
     },
     "ConsistencyConfig": {
         "smoke": dict(
