@@ -86,8 +86,8 @@ def train(
     model.train()
     result = TrainResult(model, ema.weights, start, 0.0)
     began = last = time.perf_counter()
-    sums: dict[str, float] = {}
-    count = 0
+    seen: dict[str, list[float]] = {}  # statistics since the last line; a stage may have its own
+    first = start
     for step in range(start, config.steps):
         lr = learning_rate(config, step)
         for group in optimizer.param_groups:
@@ -110,16 +110,15 @@ def train(
         done = step + 1
         ema.update(model, done)
         for name, value in {"loss": float(loss.detach()), **stats}.items():
-            sums[name] = sums.get(name, 0.0) + value
-        count += 1
+            seen.setdefault(name, []).append(value)
 
         if done % config.log_every == 0 or done == config.steps:
             now = time.perf_counter()
             line = run.log(
                 done,
-                **{name: value / count for name, value in sums.items()},
+                **{name: sum(values) / len(values) for name, values in seen.items()},
                 lr=lr,
-                images_per_second=count * config.batch / (now - last),
+                images_per_second=(done - first) * config.batch / (now - last),
             )
             result.stats.append(line)
             if not quiet:
@@ -127,7 +126,7 @@ def train(
             if on_log is not None:
                 on_log(line, model, ema)
                 model.train()
-            last, sums, count = time.perf_counter(), {}, 0
+            last, seen, first = time.perf_counter(), {}, done
         if done % config.save_every == 0 or done == config.steps:
             files.save(done, model, ema.weights, optimizer)
         result.step = done

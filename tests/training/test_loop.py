@@ -42,6 +42,20 @@ def test_learns_and_logs(tmp_path):
     assert result.step == 200 and {"error", "lr", "images_per_second"} <= stats[0].keys()
 
 
+def test_a_statistic_is_averaged_over_the_steps_that_have_it(tmp_path):
+    """Where two stages share a line, neither may be diluted by the other's steps."""
+
+    def staged(model, batch, generator, step):
+        loss, _ = loss_fn(model, batch, generator, step)
+        return loss, {"early": 2.0} if step < 7 else {"late": 3.0}
+
+    config = dataclasses.replace(CONFIG, steps=10)
+    run = Run("stages", config, folder=tmp_path / "stages")
+    train(run, make_model(), staged, batch_at, config, quiet=True)
+    middle = read_stats(run.folder)[1]
+    assert middle["early"] == 2.0 and middle["late"] == 3.0
+
+
 def test_stopping_and_going_on_equals_never_stopping(tmp_path):
     """Dropout, noise, optimiser, average: bit for bit."""
     whole, _ = run_for(tmp_path, "whole", 20)
