@@ -132,7 +132,7 @@ class Run:
         config: Any = None,
         *,
         folder: Path | str | None = None,
-        may_change: tuple[str, ...] = ("steps", "log_every", "save_every"),
+        may_change: tuple[str, ...] = ("steps", "log_every", "save_every", "workers"),
     ):
         if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
             raise ValueError(f"run name {name!r}: use letters, digits, '-', '_' and '.' only")

@@ -41,6 +41,7 @@ class TrainSegmentation(SegmentationConfig):
     profile: str  # smoke, laptop, overnight, gpu, image_a, image_b
     annotations: Path | None = None  # COCO instances file; None: the procedural world
     images_dir: Path | None = None  # folder of its images
+    splits: Path | None = None  # splits.json of `messi data people`: train learns, val measures
     val_annotations: Path | None = None  # another COCO file to measure on
     val_images_dir: Path | None = None  # folder of its images; None: --images-dir
 
@@ -58,18 +59,32 @@ class TrainSegmentation(SegmentationConfig):
         return 0
 
     def _data(self, config: SegmentationConfig) -> tuple:
-        from ..data.people import PeopleDataset, PitchPeople
+        from ..data.people import PeopleDataset, PitchPeople, WithScenes
+        from ..data.splits import read_split
 
         size, seed = config.image_size, config.seed
         if (self.annotations is None) != (self.images_dir is None):
             raise ValueError("--annotations and --images-dir belong together: give both or none")
         if self.annotations is None:
-            if self.val_annotations is not None:
-                raise ValueError("--val-annotations needs --annotations and --images-dir")
+            if self.val_annotations is not None or self.splits is not None:
+                raise ValueError(
+                    "--val-annotations and --splits need --annotations and --images-dir"
+                )
             scenes = min(VALIDATION_SCENES, config.images)
             dataset = PitchPeople(config.images, size, seed)
             return dataset, PitchPeople(scenes, size, seed + 1, train=False)
-        dataset = PeopleDataset(self.annotations, self.images_dir, size, True, seed)
+        if self.splits is not None and self.val_annotations is not None:
+            raise ValueError("--splits and --val-annotations exclude each other: give one")
+
+        photos = self.annotations, self.images_dir, size
+        ids = read_split(self.splits, "train") if self.splits else None
+        dataset = PeopleDataset(*photos, True, seed, ids=ids, paste=config.paste)
+        if config.pitch:
+            scenes = PitchPeople(config.images, size, seed)
+            dataset = WithScenes(dataset, scenes, config.pitch)
+        if self.splits is not None:
+            held_out = read_split(self.splits, "val")
+            return dataset, PeopleDataset(*photos, False, seed, ids=held_out)
         if self.val_annotations is None:
             return dataset, None
         folder = self.val_images_dir or self.images_dir

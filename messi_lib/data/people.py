@@ -7,6 +7,7 @@ number of workers, and a resumed run, see the same images.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from pathlib import Path
 
 import cv2
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from messi_lib.data import pitch
 from messi_lib.data.cache import cached_array, pitch_hash
-from messi_lib.data.coco import load_coco_people
+from messi_lib.data.coco import decode, load_coco_people
 from messi_lib.images import resize_region, to_tensor
 from messi_lib.runs import seed_generator
 
@@ -120,8 +121,30 @@ def _augment(
     return transforms.adjust_saturation(image, saturation), regions
 
 
+def paste(
+    image: tv_tensors.Image,
+    regions: tv_tensors.Mask,
+    other: tv_tensors.Image,
+    person: Tensor,
+) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    """Put a person of another image before this one (Simple Copy-Paste, arXiv 2012.07177).
+
+    Args:
+        image, other: uint8 (3, S, S).
+        regions: bool (2, S, S): person and ignore of `image`.
+        person: bool (S, S): the person of `other` that is taken.
+
+    Returns:
+        the picture, its outline softened by a pixel, and its regions.
+    """
+    soft = cv2.GaussianBlur(person.numpy().astype(np.float32), (3, 3), 0)
+    mixed = torch.lerp(image.float(), other.float(), torch.from_numpy(soft))
+    united = torch.stack([regions[0] | person, regions[1] & ~person])
+    return tv_tensors.Image(mixed.round().to(torch.uint8)), tv_tensors.Mask(united)
+
+
 class People(ABC):
-    """What both data sets share: from whole photos to items."""
+    """What the data sets share: from whole photos to items."""
 
     smallest = 0.6  # side of the tightest training crop, as a share of the short side
 
@@ -135,6 +158,12 @@ class People(ABC):
     @abstractmethod
     def photo(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Whole photo: pixels uint8 (H, W, 3), person bool (H, W), ignore bool (H, W)."""
+
+    def _enrich(
+        self, image: tv_tensors.Image, regions: tv_tensors.Mask, generator: torch.Generator
+    ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+        """What a data set may add to a training crop."""
+        return image, regions
 
     def item(self, epoch: int, index: int) -> Item:
         """One example, the same whenever `(seed, epoch, index)` is.
@@ -153,6 +182,7 @@ class People(ABC):
             generator = seed_generator(self.seed, "people", epoch, index)
             window = training_window(generator, person, self.smallest)
             image, regions = cut(pixels, person, ignore, window, self.size)
+            image, regions = self._enrich(image, regions, generator)
             image, regions = _augment(image, regions, generator)
         image = to_tensor(image.as_subclass(Tensor).permute(1, 2, 0).contiguous().numpy())[0]
         person_out, ignore_out = regions.as_subclass(Tensor).bool().split(1)
@@ -160,7 +190,15 @@ class People(ABC):
 
 
 class PeopleDataset(People):
-    """People in the photos of a COCO instances file; see `load_coco_people` for what it raises."""
+    """People in the photos of a COCO instances file.
+
+    Args:
+        ids: image ids to keep, for instance a split (`splits.read_split`); None: all.
+        paste: share of the training items that get a person of another photo (see `paste`).
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_coco_people`.
+    """
 
     def __init__(
         self,
@@ -170,9 +208,12 @@ class PeopleDataset(People):
         train: bool = True,
         seed: int = 0,
         max_people: int = 0,
+        ids: Collection[int] | None = None,
+        paste: float = 0.0,
     ):
         super().__init__(size, train, seed)
-        self.photos = load_coco_people(annotations, images_dir, max_people)
+        self.photos = load_coco_people(annotations, images_dir, max_people, ids=ids)
+        self.paste = paste
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -180,6 +221,57 @@ class PeopleDataset(People):
     def photo(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         chosen = self.photos[index]
         return chosen.pixels(), chosen.person(), chosen.ignore()
+
+    def _enrich(
+        self, image: tv_tensors.Image, regions: tv_tensors.Mask, generator: torch.Generator
+    ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+        if not self.paste or float(torch.rand((), generator=generator)) >= self.paste:
+            return image, regions
+        donor = self.photos[int(torch.randint(0, len(self), (), generator=generator))]
+        if not donor.outlines:
+            return image, regions
+        which = int(torch.randint(0, len(donor.outlines), (), generator=generator))
+        person = decode(donor.outlines[which], donor.height, donor.width)
+        if not person.any():
+            return image, regions
+        window = training_window(generator, person, self.smallest)
+        other, parts = cut(donor.pixels(), person, np.zeros_like(person), window, self.size)
+        other, parts = _augment(other, parts, generator)
+        return paste(image, regions, other, parts[0].as_subclass(Tensor).bool())
+
+
+class WithScenes(People):
+    """A data set of photos in which a share of the items comes from another set.
+
+    Args:
+        photos: decides length and size.
+        scenes: takes the place of a photo with probability `share`.
+
+    Raises:
+        ValueError: sets of different sizes, or a share outside [0, 1].
+    """
+
+    def __init__(self, photos: People, scenes: People, share: float):
+        super().__init__(photos.size, photos.train, photos.seed)
+        if photos.size != scenes.size:
+            raise ValueError(f"items of {photos.size} and {scenes.size} px cannot be mixed")
+        if not 0 <= share <= 1:
+            raise ValueError(f"share={share}: give a number from 0 to 1")
+        self.photos, self.scenes, self.share = photos, scenes, share
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def photo(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.photos.photo(index)
+
+    def item(self, epoch: int, index: int) -> Item:
+        """As `People.item`, of either set."""
+        generator = seed_generator(self.seed, "mixture", epoch, index)
+        if float(torch.rand((), generator=generator)) >= self.share:
+            return self.photos.item(epoch, index)
+        chosen = int(torch.randint(0, len(self.scenes), (), generator=generator))
+        return self.scenes.item(epoch, chosen)
 
 
 class PitchPeople(People):

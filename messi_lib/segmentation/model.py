@@ -16,8 +16,6 @@ from torch import nn
 from messi_lib.profiles import SegmentationConfig
 from messi_lib.segmentation.encoder import build_encoder
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of images in [0,1]: what `timm`'s Hiera was trained with
-IMAGENET_STD = (0.229, 0.224, 0.225)
 KIND = "segmenter"  # of a weights file, in its metadata
 MULTIPLE = 32  # reduction of the deepest map
 
@@ -122,21 +120,44 @@ class PersonSegmenter(nn.Module):
             self.tail = nn.Conv2d(config.fpn_dim, 1, 1)
         else:
             self.tail = Tail(config.fpn_dim, *config.tail)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        for name in ("mean", "std"):  # as the encoder's weights expect them
+            values = torch.tensor(getattr(self.encoder, name)).view(1, 3, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+        self._freeze()
+
+    def _freeze(self) -> None:
+        """Take from training what the configuration keeps fixed."""
+        config = self.config
         if config.freeze_encoder:
             self.encoder.requires_grad_(False)
-            self.encoder.eval()
+        for prefix in config.frozen:
+            named = self.encoder.network.named_parameters()
+            chosen = [p for name, p in named if (name + ".").startswith(prefix + ".")]
+            if not chosen:
+                raise ValueError(f"frozen={config.frozen}: {config.encoder} has no {prefix!r}")
+            for parameter in chosen:
+                parameter.requires_grad_(False)
+        self.train()
+
+    @property
+    def _keeps_statistics(self) -> bool:
+        """Whether the encoder stays in evaluation mode.
+
+        Statistics of pretrained batch norms come from a million images; those of a small batch
+        would be worse.
+        """
+        config = self.config
+        return config.freeze_encoder or config.pretrained or bool(config.pretrained_file)
 
     def train(self, mode: bool = True) -> PersonSegmenter:
-        """As in `nn.Module`, except that a frozen encoder stays in evaluation mode."""
+        """As in `nn.Module`, but a pretrained or frozen encoder stays in evaluation mode."""
         super().train(mode)
-        if self.config.freeze_encoder:
+        if self._keeps_statistics:
             self.encoder.eval()
         return self
 
     def normalise(self, image: torch.Tensor) -> torch.Tensor:
-        """`(B,3,H,W)` in [-1,1] -> ImageNet-normalised, padded by reflection to multiples of 32.
+        """`(B,3,H,W)` in [-1,1] -> normalised for the encoder, sides reflected to multiples of 32.
 
         Raises:
             ValueError: not a float batch of RGB images, too small to be padded, or of another size

@@ -107,14 +107,17 @@ def train_segmentation(
         print(licence_of(config.encoder), flush=True)
     place = device()
     torch.manual_seed(config.seed)  # the initial weights
-    model = PersonSegmenter(config).to(place)
+    # Channels last: convolutions on a CPU take two thirds of the time.
+    model = PersonSegmenter(config).to(place, memory_format=torch.channels_last)
     sampler = PositionSampler(len(dataset), config.batch, config.seed)
 
     def batch_at(step: int) -> tuple[Tensor, Tensor, Tensor]:
         return batch_of(dataset, sampler.epoch(step), sampler(step).tolist())
 
     def loss_fn(model, batch, generator, step):
-        image, person, ignore = augment(*(part.to(place) for part in batch), generator)
+        image, person, ignore = (part.to(place) for part in batch)
+        if config.strong_augment:
+            image, person, ignore = augment(image, person, ignore, generator)
         logits = model(image)
         loss, stats = weighted_loss(config.loss, logits, person, ignore)
         if logits.shape[-1] == person.shape[-1]:
@@ -142,7 +145,10 @@ def train_segmentation(
         if on_log is not None:
             on_log(line, model, ema)
 
-    return train(run, model, loss_fn, batch_at, config, on_log=log, quiet=quiet)
+    scales = {"encoder.": config.encoder_lr}
+    return train(
+        run, model, loss_fn, batch_at, config, on_log=log, lr_scales=scales, quiet=quiet
+    )
 
 
 def _best_so_far(path: Path) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,9 +21,9 @@ from ..profiles import TrainConfig
 from ..runs import Run, seed_generator
 from .checkpoints import StateFiles
 from .ema import PowerEMA
+from .feed import BatchAt, batches
 
 LossFn = Callable[[nn.Module, Any, torch.Generator, int], tuple[Tensor, dict[str, float]]]
-BatchAt = Callable[[int], Any]
 
 
 @dataclass
@@ -47,15 +47,29 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     raise ValueError(f"lr_schedule={config.lr_schedule!r}: use 'constant' or 'cosine'")
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam or RAdam over the parameters that train."""
-    kinds = {"adam": torch.optim.Adam, "radam": torch.optim.RAdam}
+def make_optimizer(
+    model: nn.Module, config: TrainConfig, lr_scales: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """Adam, AdamW or RAdam over the parameters that train.
+
+    Args:
+        lr_scales: factors of the learning rate by name prefix, for instance `{"encoder.": 0.2}`.
+    """
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "radam": torch.optim.RAdam}
     if config.optimizer not in kinds:
-        raise ValueError(f"optimizer={config.optimizer!r}: use 'adam' or 'radam'")
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if not parameters:
+        raise ValueError(f"optimizer={config.optimizer!r}: use {', '.join(map(repr, kinds))}")
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            scales = [s for prefix, s in (lr_scales or {}).items() if name.startswith(prefix)]
+            groups.setdefault(math.prod(scales), []).append(parameter)
+    if not groups:
         raise ValueError("nothing to train: every parameter is frozen")
-    return kinds[config.optimizer](parameters, lr=config.lr, weight_decay=config.weight_decay)
+    return kinds[config.optimizer](
+        [{"params": members, "scale": scale} for scale, members in groups.items()],
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+    )
 
 
 def train(
@@ -66,6 +80,7 @@ def train(
     config: TrainConfig,
     *,
     on_log: Callable[[dict, nn.Module, PowerEMA], None] | None = None,
+    lr_scales: Mapping[str, float] | None = None,
     quiet: bool = False,
 ) -> TrainResult:
     """Train until `config.steps`, from the run's newest state when it has one.
@@ -75,11 +90,12 @@ def train(
             come from `generator` (or the global one, which is seeded alike), never from outside.
         batch_at: `step -> batch`, the same batch whenever it is asked.
         on_log: called every `log_every` steps with the logged line, the model and its average.
+        lr_scales: as in `make_optimizer`.
 
     Raises:
         ValueError: a non-finite loss (with the step; the last state stays), a bad configuration.
     """
-    optimizer = make_optimizer(model, config)
+    optimizer = make_optimizer(model, config, lr_scales)
     ema = PowerEMA(model, config.ema_std)
     files = StateFiles(run.checkpoints)
     start = files.load(model, ema.weights, optimizer)
@@ -88,13 +104,14 @@ def train(
     began = last = time.perf_counter()
     seen: dict[str, list[float]] = {}  # statistics since the last line; a stage may have its own
     first = start
-    for step in range(start, config.steps):
+    steps = range(start, config.steps)
+    for step, batch in zip(steps, batches(batch_at, steps, config.workers)):
         lr = learning_rate(config, step)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["scale"]
         generator = seed_generator(config.seed, "step", step)
         torch.manual_seed(generator.initial_seed())  # dropout
-        loss, stats = loss_fn(model, batch_at(step), generator, step)
+        loss, stats = loss_fn(model, batch, generator, step)
         if not torch.isfinite(loss):
             raise ValueError(
                 f"run {run.name!r}: the loss is {loss.item()} at step {step}; "

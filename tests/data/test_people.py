@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from messi_lib.data import people
-from messi_lib.data.people import PeopleDataset, PitchPeople
+from messi_lib.data.people import PeopleDataset, PitchPeople, WithScenes
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "coco_people_320"
 
@@ -179,3 +179,52 @@ def test_real_photos_make_items():
         image, person, ignore = data.item(0, index)
         assert image.shape == (3, 64, 64) and image.std() > 0.02
         assert (person & ~ignore).float().mean() < 0.95
+
+
+def test_a_pasted_person_stands_in_front(tmp_path):
+    black = people.tv_tensors.Image(torch.zeros(3, 9, 9, dtype=torch.uint8))
+    white = people.tv_tensors.Image(torch.full((3, 9, 9), 255, dtype=torch.uint8))
+    regions = people.tv_tensors.Mask(torch.zeros(2, 9, 9, dtype=torch.bool))
+    regions[1, :, :5] = True  # a crowd on the left, that the person half covers
+    person = torch.zeros(9, 9, dtype=torch.bool)
+    person[2:7, 2:7] = True
+    image, (where, ignore) = people.paste(black, regions, white, person)
+    assert torch.equal(where, person)
+    assert not (ignore & person).any() and ignore[0, 0] and not ignore[0, 8]
+    assert (image[:, 3:6, 3:6] == 255).all() and (image[:, 0] == 0).all()
+    assert 0 < image[0, 2, 4] < 255, "the outline is soft"
+
+
+def test_pasting_adds_people_and_stays_deterministic(tmp_path):
+    path = store(tmp_path, ((40, 40), (48, 32)), [(2, LEFT), (2, RIGHT)])
+    plain = PeopleDataset(path, tmp_path, size=32, seed=3)
+    pasting = PeopleDataset(path, tmp_path, size=32, seed=3, paste=1.0)
+    added = 0
+    for epoch in range(12):
+        assert not plain.item(epoch, 0)[1].any(), "photo 1 is empty"
+        first, again = pasting.item(epoch, 0), pasting.item(epoch, 0)
+        assert all(torch.equal(a, b) for a, b in zip(first, again))
+        added += bool(first[1].any())
+    assert added >= 3, "half of the donors are photo 2"
+
+
+def test_ids_choose_the_photos(tmp_path):
+    path = store(tmp_path, ((24, 40), (48, 32)), [(1, LEFT)])
+    assert [p.image_id for p in PeopleDataset(path, tmp_path, 32, ids=[2]).photos] == [2]
+    with pytest.raises(ValueError, match="among the 1 ids"):
+        PeopleDataset(path, tmp_path, 32, ids=[7])
+
+
+def test_scenes_take_their_share_of_the_items(tmp_path):
+    path = store(tmp_path, ((24, 40), (48, 32)), [(1, LEFT)])
+    photos = PeopleDataset(path, tmp_path, size=32, seed=3)
+    scenes = PitchPeople(4, 32, seed=1)
+    mixed = WithScenes(photos, scenes, 0.25)
+    assert len(mixed) == 2
+    drawn = [not torch.equal(mixed.item(e, 0)[0], photos.item(e, 0)[0]) for e in range(200)]
+    assert 30 <= sum(drawn) <= 70  # 50 expected, 3 sigma = 18
+    assert all(torch.equal(a, b) for a, b in zip(mixed.item(5, 1), mixed.item(5, 1)))
+    with pytest.raises(ValueError, match="32 and 16 px"):
+        WithScenes(photos, PitchPeople(4, 16, seed=1), 0.5)
+    with pytest.raises(ValueError, match="share=2"):
+        WithScenes(photos, scenes, 2)

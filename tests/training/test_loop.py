@@ -66,6 +66,25 @@ def test_stopping_and_going_on_equals_never_stopping(tmp_path):
         assert torch.equal(whole.ema[name], parts.ema[name]), name
 
 
+def test_workers_change_nothing_but_who_prepares_the_batches(tmp_path):
+    alone, _ = run_for(tmp_path, "alone", 10)
+    helped, _ = run_for(tmp_path, "helped", 10, workers=2)
+    for name, value in alone.model.state_dict().items():
+        assert torch.equal(value, helped.model.state_dict()[name]), name
+
+
+def test_parts_of_a_model_may_learn_more_slowly(tmp_path):
+    config = dataclasses.replace(CONFIG, steps=1, optimizer="adam")
+    moved = {}
+    for name, scales in (("same", None), ("slow", {"0.": 0.1}), ("still", {"0.": 0.0})):
+        run = Run(name, config, folder=tmp_path / name)
+        model, before = make_model(), make_model()
+        train(run, model, loss_fn, batch_at, config, lr_scales=scales, quiet=True)
+        moved[name] = [(model[i].weight - before[i].weight).abs().max().item() for i in (0, 3)]
+    assert moved["slow"][0] == pytest.approx(0.1 * moved["same"][0], rel=1e-3)
+    assert moved["still"][0] == 0 and moved["slow"][1] == moved["same"][1] > 0
+
+
 def test_a_finished_run_does_nothing_more(tmp_path):
     first, _ = run_for(tmp_path, "a", 10)
     again, _ = run_for(tmp_path, "a", 10)
