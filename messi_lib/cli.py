@@ -1,6 +1,6 @@
 """`messi`: picks the command, reads its options with `tyro`, and turns errors into one line.
 
-Exit status: 0 done, 1 a notebook failed, 2 bad input (one line on standard error says what and what
+Exit status: 0 done, 1 a notebook failed or photos are missing, 2 bad input (one line on standard error says what and what
 to do), 130 after Ctrl-C. `MESSI_DEBUG=1` shows the traceback of an error.
 """
 
@@ -29,8 +29,10 @@ COMMANDS: dict[str, type] = {
     "export segmentation": commands.ExportSegmentation,
     "export consistency": commands.ExportConsistency,
     "sample": commands.Sample,
+    "data people": commands.DataPeople,
     "data pitch": commands.DataPitch,
     "evaluate fid": commands.EvaluateFid,
+    "evaluate segmentation": commands.EvaluateSegmentation,
     "doctor": commands.Doctor,
 }
 GROUPS = {name.split()[0] for name in COMMANDS if " " in name}

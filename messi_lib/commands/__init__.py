@@ -3,6 +3,7 @@
 Everything heavy is imported inside the commands, so that `messi --help` answers at once.
 """
 
+from .data_people import DataPeople
 from .models import (
     ExportConsistency,
     ExportSegmentation,
@@ -14,6 +15,7 @@ from .use import (
     Demo,
     Doctor,
     EvaluateFid,
+    EvaluateSegmentation,
     Notebooks,
     Playground,
     Replace,
@@ -21,10 +23,12 @@ from .use import (
 )
 
 __all__ = [
+    "DataPeople",
     "DataPitch",
     "Demo",
     "Doctor",
     "EvaluateFid",
+    "EvaluateSegmentation",
     "ExportConsistency",
     "ExportSegmentation",
     "Notebooks",

@@ -168,6 +168,52 @@ class EvaluateFid:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluateSegmentation:
+    """Measure a segmenter on photos annotated in COCO's format.
+
+    Prints IoU and Boundary IoU at the photos' own resolution, over all and by groups.
+    """
+
+    annotations: Path  # COCO instances file
+    images: Path  # folder of its photos
+    weights: Path | None = None  # segmenter; None: the one that ships
+    json: Path | None = None  # file for the numbers
+    split: Path | None = None  # splits.json of `messi data people`; measures its part
+    part: Literal["train", "val", "test"] = "test"  # of --split
+    max_people: int = 0  # leave out photos with more people, and crowds; 0: any number
+    limit: int | None = None  # only the first photos
+    size: int | None = None  # longest side for the network, in pixels; None: as it was made
+    threshold: float = 0.5
+
+    def __call__(self) -> int:
+        from ..data.coco import load_coco_people
+        from ..data.splits import read_split
+        from ..outputs import check_writable
+        from ..runs import atomic_write, to_json
+        from ..segmentation.evaluate import as_table, evaluate_photos
+        from ..segmentation.infer import Segmenter
+
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit={self.limit}: give a positive number")
+        if self.json is not None:
+            check_writable(self.json.parent)
+        ids = read_split(self.split, self.part) if self.split is not None else None
+        photos = load_coco_people(self.annotations, self.images, self.max_people, ids=ids)
+        segmenter = Segmenter(self.weights, self.threshold, size=self.size)
+        result = evaluate_photos(segmenter, photos[: self.limit])
+        print(as_table(result))
+        if self.json is not None:
+            result |= {
+                "annotations": self.annotations.name,
+                "weights": self.weights.name if self.weights else "shipped",
+                "part": self.part if self.split else "all",
+                "size": segmenter.size,
+            }
+            atomic_write(self.json, json.dumps(to_json(result), indent=2) + "\n")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Notebooks:
     """Run notebooks without a browser.
 

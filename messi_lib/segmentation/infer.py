@@ -139,9 +139,12 @@ class Segmenter:
         threshold: probability above which a pixel belongs to a person.
         min_area: people smaller than this share of the photo are left out, and enclosed gaps
             smaller than that are filled.
+        size: longest side in pixels at which the network sees a photo; None: the one for which it
+            was made. More shows smaller people and costs more time.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_segmenter`, or an impossible threshold.
+        FileNotFoundError, ValueError: as `load_segmenter`, an impossible threshold, or a size that
+            the encoder does not take.
     """
 
     def __init__(
@@ -149,6 +152,7 @@ class Segmenter:
         source: PersonSegmenter | Path | str | None = None,
         threshold: float = 0.5,
         min_area: float = MIN_AREA,
+        size: int | None = None,
     ):
         if not 0 < threshold < 1:
             raise ValueError(f"threshold={threshold}: choose a probability between 0 and 1")
@@ -156,6 +160,14 @@ class Segmenter:
         self.model = source if is_model else load_segmenter(source)
         self.threshold = threshold
         self.min_area = min_area
+        made_for = self.model.config.image_size
+        self.size = made_for if size is None else size
+        if not 32 <= self.size <= 4096:
+            raise ValueError(f"size={size}: choose 32 to 4096 pixels")
+        if self.size != made_for and self.model.encoder.fixed_size:
+            raise ValueError(
+                f"size={size}: {self.model.config.encoder} takes images of {made_for} px only"
+            )
 
     @torch.no_grad()
     def logits(self, pixels: np.ndarray) -> torch.Tensor:
@@ -165,7 +177,7 @@ class Segmenter:
         """
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
             raise ValueError(f"expected a photo uint8 (H,W,3), got {pixels.dtype} {pixels.shape}")
-        size = self.model.config.image_size
+        size = self.size
         box = Letterbox.of(*pixels.shape[:2], size)
         image = to_tensor(box.put(pixels, size)).to(next(self.model.parameters()).device)
         was_training = self.model.training

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from messi_lib.profiles import SegmentationConfig, preset
 from messi_lib.segmentation import infer
 from messi_lib.segmentation.infer import Letterbox, Segmenter, config_from_json, load_segmenter
 from messi_lib.segmentation.model import PersonSegmenter
@@ -179,3 +180,20 @@ def test_files_of_another_kind_and_other_versions_are_refused(tmp_path):
         config_from_json(json.dumps({"colour": 1}), "file")
     with pytest.raises(ValueError, match="no JSON object"):
         config_from_json("[1]", "file")
+
+
+def test_the_size_at_which_a_photo_is_seen_can_be_chosen():
+    config = preset(
+        SegmentationConfig, "overnight", image_size=64, fpn_dim=16, pretrained=False
+    )
+    model = PersonSegmenter(config).eval()
+    seen = []
+    model.register_forward_pre_hook(lambda module, given: seen.append(tuple(given[0].shape)))
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    assert Segmenter(model)(pixels).score.shape == (90, 120)
+    assert Segmenter(model, size=100)(pixels).score.shape == (90, 120)
+    assert seen == [(1, 3, 64, 64), (1, 3, 100, 100)]
+    with pytest.raises(ValueError, match="takes images of 64 px only"):
+        Segmenter(bright(64), size=96)
+    with pytest.raises(ValueError, match="32 to 4096"):
+        Segmenter(model, size=8)

@@ -101,6 +101,8 @@ def test_accumulator_tells_the_mean_from_the_whole():
     result = counts.result()
     assert result["mean_iou"] == 0.5 and result["accumulated_iou"] == pytest.approx(80 / 81)
     assert result["n_images"] == 2 and 0 < result["boundary_iou_2pct"] < 1
+    assert result["mean_iou_95"] == pytest.approx(1.96 * 0.5**0.5 / 2**0.5), "values 1 and 0"
+    assert counts.result([0])["mean_iou"] == 1 and counts.result([1])["mean_iou"] == 0
     with pytest.raises(ValueError, match="no image"):
         Accumulator().result()
 
