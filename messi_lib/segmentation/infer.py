@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from PIL import Image
 from messi_lib.images import to_tensor
 from messi_lib.profiles import SegmentationConfig
 from messi_lib.runs import device, weights_dir
+from messi_lib.segmentation import edges
 from messi_lib.segmentation.model import KIND, PersonSegmenter, upsample
 from messi_lib.segmentation.people import MIN_AREA, Person, fill_holes, people_from, union
 from messi_lib.training.checkpoints import load_weights
@@ -141,6 +141,7 @@ class Segmenter:
             smaller than that are filled.
         size: longest side in pixels at which the network sees a photo; None: the one for which it
             was made. More shows smaller people and costs more time.
+        refine: let the edges follow those of the photo (see `edges`).
 
     Raises:
         FileNotFoundError, ValueError: as `load_segmenter`, an impossible threshold, or a size that
@@ -153,6 +154,7 @@ class Segmenter:
         threshold: float = 0.5,
         min_area: float = MIN_AREA,
         size: int | None = None,
+        refine: bool = False,
     ):
         if not 0 < threshold < 1:
             raise ValueError(f"threshold={threshold}: choose a probability between 0 and 1")
@@ -160,6 +162,7 @@ class Segmenter:
         self.model = source if is_model else load_segmenter(source)
         self.threshold = threshold
         self.min_area = min_area
+        self.refine = refine
         made_for = self.model.config.image_size
         self.size = made_for if size is None else size
         if not 32 <= self.size <= 4096:
@@ -196,8 +199,9 @@ class Segmenter:
         Args:
             pixels: uint8 (H, W, 3), any size and proportions.
         """
-        logits = self.logits(pixels)
-        person = (logits > math.log(self.threshold / (1 - self.threshold))).numpy()
-        score = logits.sigmoid_().numpy()
+        score = self.logits(pixels).sigmoid_().numpy()
+        if self.refine:
+            score = edges.refine(pixels, score)
+        person = score > self.threshold
         people = people_from(fill_holes(person, self.min_area), self.min_area, score)
         return Segmentation(union(people, person.shape), score, people)
