@@ -35,7 +35,7 @@ class Replace(ReplaceConfig):
     out: Path  # folder for the results
     people: str = "all"  # "all", "largest", or numbers such as 1,3 (the largest person is 1)
     format: str | None = None  # e.g. png (compares exactly); None: as the photo
-    segmenter: Path | None = None  # weights that find people; None: those that ship
+    segmenter: Path | None = None  # weights that find people, or maskrcnn; None: those that ship
     model: Path | None = None  # weights of the generator; None: those that ship
 
     def __call__(self) -> int:
@@ -47,12 +47,12 @@ class Replace(ReplaceConfig):
         check_writable(self.out)
         from ..consistency.denoiser import load_denoiser
         from ..replace import replace_folder
-        from ..segmentation.infer import Segmenter
+        from ..segmentation.instances import open_segmenter
 
         report = replace_folder(
             self.photos,
             self.out,
-            segmenter=Segmenter(self.segmenter, self.threshold, self.min_area),
+            segmenter=open_segmenter(self.segmenter, self.threshold, self.min_area),
             denoiser=load_denoiser(self.model),
             people=self.people,
             config=config_of(self, ReplaceConfig),
@@ -176,7 +176,7 @@ class EvaluateSegmentation:
 
     annotations: Path  # COCO instances file
     images: Path  # folder of its photos
-    weights: Path | None = None  # segmenter; None: the one that ships
+    weights: Path | None = None  # segmenter, or maskrcnn; None: the one that ships
     json: Path | None = None  # file for the numbers
     split: Path | None = None  # splits.json of `messi data people`; measures its part
     part: Literal["train", "val", "test"] = "test"  # of --split
@@ -191,7 +191,7 @@ class EvaluateSegmentation:
         from ..outputs import check_writable
         from ..runs import atomic_write, to_json
         from ..segmentation.evaluate import as_table, evaluate_photos
-        from ..segmentation.infer import Segmenter
+        from ..segmentation.instances import open_segmenter
 
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit={self.limit}: give a positive number")
@@ -199,7 +199,7 @@ class EvaluateSegmentation:
             check_writable(self.json.parent)
         ids = read_split(self.split, self.part) if self.split is not None else None
         photos = load_coco_people(self.annotations, self.images, self.max_people, ids=ids)
-        segmenter = Segmenter(self.weights, self.threshold, size=self.size)
+        segmenter = open_segmenter(self.weights, self.threshold, size=self.size)
         result = evaluate_photos(segmenter, photos[: self.limit])
         print(as_table(result))
         if self.json is not None:
@@ -207,7 +207,7 @@ class EvaluateSegmentation:
                 "annotations": self.annotations.name,
                 "weights": self.weights.name if self.weights else "shipped",
                 "part": self.part if self.split else "all",
-                "size": segmenter.size,
+                "size": getattr(segmenter, "size", None),
             }
             atomic_write(self.json, json.dumps(to_json(result), indent=2) + "\n")
         return 0
