@@ -234,6 +234,10 @@ _PRESETS: dict[str, dict[str, dict]] = {
         "gpu": dict(steps=40000, batch=64, lr=1e-3, lr_schedule="cosine", images=64000),
         "image_a": _HISTORICAL_SEGMENTER,
         "image_b": _HISTORICAL_SEGMENTER,
+        # networks by name, for the chapter that compares them
+        "historical": _HISTORICAL_SEGMENTER,
+        "default": {},
+        "embedded": _SHIPPED_SEGMENTER,
     },
     "ConsistencyConfig": {
         "smoke": dict(

@@ -27,7 +27,7 @@ def images(*shape: int) -> torch.Tensor:
 
 
 def test_historical_counts():
-    config = preset(SegmentationConfig, "image_a", pretrained=False)
+    config = preset(SegmentationConfig, "historical", pretrained=False)
     with torch.device("meta"):
         table = count_table(PersonSegmenter(config))
     assert table["encoder"] == {"parameters": 50_846_592, "trainable": 0}
