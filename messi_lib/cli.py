@@ -1,7 +1,7 @@
 """`messi`: picks the command, reads its options with `tyro`, and turns errors into one line.
 
-Exit status: 0 done, 1 a notebook failed or photos are missing, 2 bad input (one line on standard error says what and what
-to do), 130 after Ctrl-C. `MESSI_DEBUG=1` shows the traceback of an error.
+Exit status: 0 done, 1 a notebook failed or photos are missing, 2 bad input (one line on standard
+error says what and what to do), 130 after Ctrl-C. `MESSI_DEBUG=1` shows the traceback of an error.
 """
 
 from __future__ import annotations

@@ -368,7 +368,7 @@ def test_training_on_a_folder_goes_on_where_it_stopped(photos, tmp_path, monkeyp
     command = ["train", "consistency", "--run", "r", "--photos", photos / "images"]
     command += ["--crop", "centre", "--batch", 2, "--save-every", 2]
     assert run(*command, "--steps", 2) == 0
-    assert "2 photos of 16 px: 0 around a person" in capsys.readouterr().out
+    assert "2 crops of 16 px from 2 photos (0 face, 0 person, 2 centre)" in capsys.readouterr().out
     assert run(*command, "--steps", 4) == 0
     shown = capsys.readouterr().out
     assert "step 4/4" in shown and "step 2/4" not in shown

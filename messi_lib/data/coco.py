@@ -90,8 +90,13 @@ def outline_area(outline: list | dict, height: int, width: int) -> int:
     return int(rle.area(_to_rle(outline, height, width)))
 
 
+def outline_box(outline: list | dict, height: int, width: int) -> list[float]:
+    """The `bbox` of a COCO `segmentation`: left, top, width and height in pixels."""
+    return [float(value) for value in rle.toBbox(_to_rle(outline, height, width))]
+
+
 def _total(counts: list | str | bytes) -> int:
-    """Number of pixels that run lengths cover; -1 if one of them is negative.
+    """Number of pixels that run lengths cover; -1 if one of them is negative or cut off.
 
     Compressed ones are numbers of 5 bits a character, lowest first, each from the third on as the
     difference to the last but one.
@@ -103,11 +108,12 @@ def _total(counts: list | str | bytes) -> int:
     for code in counts.encode() if isinstance(counts, str) else counts:
         value |= (code - 48 & 0x1F) << shift
         shift += 5
-        if not code - 48 & 0x20:
-            value -= (code - 48 & 0x10 and 1) << shift
+        if not code - 48 & 0x20:  # the last character of a number; 0x10 is its sign
+            if code - 48 & 0x10:
+                value -= 1 << shift
             lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
             value = shift = 0
-    return sum(lengths) if all(length >= 0 for length in lengths) else -1
+    return sum(lengths) if not shift and all(length >= 0 for length in lengths) else -1
 
 
 def _flaw(outline: object, height: int, width: int) -> str | None:

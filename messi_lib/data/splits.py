@@ -1,7 +1,8 @@
 """Train, validation and test: which examples may teach, and which may only judge.
 
-The place of an example follows from its own name and the seed, by a hash: more examples, another
-order or another machine move no other example across the border.
+The order of examples follows from their names and the seed, by a hash, and from nothing else: the
+machine and the order in a file do not matter. Parts of a fixed size cannot stay as they are when
+examples come or go, but one example more or less moves at most one other across each border.
 """
 
 from __future__ import annotations
@@ -14,11 +15,17 @@ from pathlib import Path
 SPLITS = ("train", "val", "test")
 
 
+def ordered(names: Iterable[Hashable], seed: int = 0) -> list:
+    """Names in the order of the hash of (seed, name): the order in which `split` deals them out."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest())
+
+
 def split(names: Iterable[Hashable], seed: int = 0, test: int = 100, val: float = 0.1) -> dict:
     """Divide names into `train`, `val` and `test`.
 
-    Names are ordered by the hash of (seed, name): the first `test` are withheld, a share `val` of
-    the others follows. Each list comes sorted.
+    Of the names in hash order the first `test` are withheld, a share `val` of the others follows,
+    the rest trains. Each list comes sorted. A name that is added pushes at most one other from test
+    to val, and moves at most one other between val and train; none gets from train into test.
 
     Args:
         names: image ids, or group names where near-duplicates must stay together; all different.
@@ -39,12 +46,11 @@ def split(names: Iterable[Hashable], seed: int = 0, test: int = 100, val: float 
             f"test={test}: {len(names)} examples in all, at least one must be left to train on"
         )
 
-    def place(name: Hashable) -> str:
-        return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
-
-    ordered = sorted(names, key=place)
-    last = test + round(val * (len(ordered) - test))
-    parts = ordered[last:], ordered[test:last], ordered[:test]
+    queue = ordered(names, seed)
+    last = test + round(val * (len(queue) - test))
+    if last >= len(queue):
+        raise ValueError(f"test={test}, val={val}: none of {len(queue)} is left to train on")
+    parts = queue[last:], queue[test:last], queue[:test]
     return {part: sorted(members) for part, members in zip(SPLITS, parts)}
 
 
