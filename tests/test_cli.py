@@ -139,7 +139,7 @@ def test_options_reach_their_fields():
         ("sample --n 0 --out a", "n=0"),
         ("data pitch --kind people --kit pink --n 1 --out a", "--kit is for --kind subject"),
         ("train segmentation --run a --annotations x", "belong together"),
-        ("train segmentation --run a --val-annotations x", "--val-annotations needs"),
+        ("train segmentation --run a --val-annotations x", "--val-annotations and --splits need"),
         ("evaluate fid missing_a missing_b", "missing_a does not exist"),
     ],
 )
