@@ -104,3 +104,10 @@ def test_write_png(tmp_path):
     images.write_png(pixels[..., 0] > 99, tmp_path / "r.png")
     assert np.array_equal(np.asarray(Image.open(tmp_path / "r.png")), (pixels[..., 0] > 99) * 255)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_every_level_becomes_its_float_and_no_image_is_fine():
+    levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+    wanted = torch.from_numpy(levels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    assert torch.equal(images.to_tensor(levels), wanted)
+    assert images.to_tensor(levels[:0]).shape == (0, 3, 16, 16)

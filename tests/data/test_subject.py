@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from messi_lib.data import pitch, subject
+from messi_lib.data import crops, pitch, subject
 from messi_lib.data.crops import centre_crop
 from messi_lib.data.subject import load_subject, pitch_subject
 
@@ -116,6 +119,115 @@ def test_a_finder_moves_the_crop_and_is_part_of_the_key(photos):
     other = load_subject(photos, 24, blind, finder_key="weights 2")
     assert other.crops == ("centre",) * 4
     assert load_subject(photos, 24, blind, finder_key="weights 1").crops[0] == "person"  # cached
+
+
+class FaceOnTheRight:
+    """Finds one face in wide photos; `key` names it as FaceFinder's does."""
+
+    def __init__(self, key: str = "one", width: float = 8):
+        self.key, self.width, self.calls = key, width, 0
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        self.calls += 1
+        right = pixels.shape[1]
+        box = [right - 2 - self.width, 4, right - 2, 4 + self.width, 0.9]
+        return np.array([box] if right == 60 else np.zeros((0, 5)), np.float32)
+
+
+def everybody(pixels: np.ndarray) -> np.ndarray:
+    return np.ones(pixels.shape[:2], bool)
+
+
+def test_faces_come_first_then_people_then_the_middle(photos):
+    finder = FaceOnTheRight()
+    images = load_subject(photos, 24, everybody, face_finder=finder)
+    assert images.crops == ("face", "person", "face", "face") and finder.calls == 4
+    assert images.windows[0] == crops.face_window((50, 4, 58, 12), (40, 60), smallest=24)
+    assert np.array_equal(images[0], crops.crop(noise(1), images.windows[0], 24))
+    for crop, wanted in {
+        "face": ("face", "centre", "face", "face"),
+        "person": ("person",) * 4,
+        "centre": ("centre",) * 4,
+    }.items():
+        chosen = load_subject(photos, 24, everybody, face_finder=finder, crop=crop)
+        assert chosen.crops == wanted
+
+
+def test_several_crops_of_each_photo_hold_the_face(photos):
+    finder = FaceOnTheRight()
+    images = load_subject(photos, 24, face_finder=finder, crops_per_photo=3)
+    assert len(images) == len(images.files) == len(images.windows) == len(images.crops)
+    assert names(images.files[:3]) == ["a.png"] * 3 and len(set(images.windows[:3])) == 3
+    for name, image, (top, left, side) in zip(images.files, images, images.windows):
+        if Path(name).name == "a.png":
+            assert top <= 4 and left <= 50 and top + side >= 12 and left + side >= 58
+            assert np.array_equal(image, crops.crop(noise(1), (top, left, side), 24))
+    first = [images[images.files.index(file)] for file in dict.fromkeys(images.files)]
+    assert np.array_equal(first, load_subject(photos, 24, face_finder=finder))
+    with pytest.raises(ValueError, match="crops_per_photo=0"):
+        load_subject(photos, 24, crops_per_photo=0)
+
+
+def test_every_option_makes_another_cache(photos, tmp_path):
+    """Faces are looked for again for each, and never for one that was there before."""
+    options = [
+        {},
+        {"face_finder": FaceOnTheRight("other weights", 20)},
+        {"crops_per_photo": 2},
+        {"crops_per_photo": 2, "seed": 1},
+        {"framing": crops.Framing(face_context=2)},
+        {"crop": "face", "finder": everybody},
+        {"finder": everybody},
+        {"finder": everybody, "finder_key": "other weights"},
+    ]
+    for number, option in enumerate(options, 1):
+        arguments = {"face_finder": FaceOnTheRight()} | option
+        first = np.array(load_subject(photos, 24, **arguments))
+        assert arguments["face_finder"].calls == 4
+        assert np.array_equal(first, load_subject(photos, 24, **arguments))
+        assert arguments["face_finder"].calls == 4
+        assert len(list((tmp_path / "messi" / "cache" / "subject").glob("*.npy"))) == number
+    load_subject(photos, 24, face_finder=FaceOnTheRight())
+    record = json.loads(next((tmp_path / "messi").rglob("*.json")).read_text())
+    assert len(record["hashes"]) == len(record["files"]) == len(record["windows"])
+    assert record["options"]["size"] == 24
+
+
+def test_changed_code_makes_new_crops(photos, monkeypatch):
+    finder = FaceOnTheRight()
+    load_subject(photos, 24, face_finder=finder)
+    real = subject.file_hash
+
+    def edited(path):
+        return "edited" if Path(path).name == "crops.py" else real(path)
+
+    monkeypatch.setattr(subject, "file_hash", edited)
+    load_subject(photos, 24, face_finder=finder)
+    assert finder.calls == 8
+    package = Path(subject.__file__).parents[1]
+    assert all((package / name).is_file() for name in subject.CROP_SOURCES)
+
+
+def test_crops_without_their_finder_and_unknown_ones_are_refused(photos):
+    with pytest.raises(ValueError, match="crop='face' needs a finder"):
+        load_subject(photos, 24, crop="face")
+    with pytest.raises(ValueError, match="crop='person' needs a finder"):
+        load_subject(photos, 24, crop="person", face_finder=FaceOnTheRight())
+    with pytest.raises(ValueError, match="crop='middle': use one of auto, face, person, centre"):
+        load_subject(photos, 24, crop="middle")
+
+
+def test_a_person_finder_is_asked_by_one_thread_at_a_time(photos):
+    busy, clashes = threading.Lock(), []
+
+    def finder(pixels):
+        clashes.append(not busy.acquire(blocking=False))
+        time.sleep(0.02)
+        busy.release()
+        return np.zeros(pixels.shape[:2], bool)
+
+    load_subject(photos, 24, finder)
+    assert clashes == [False] * 4
 
 
 def test_empty_missing_and_hopeless_folders(tmp_path, monkeypatch):
