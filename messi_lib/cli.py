@@ -31,6 +31,7 @@ COMMANDS: dict[str, type] = {
     "sample": commands.Sample,
     "data people": commands.DataPeople,
     "data pitch": commands.DataPitch,
+    "data subject": commands.DataSubject,
     "evaluate fid": commands.EvaluateFid,
     "evaluate segmentation": commands.EvaluateSegmentation,
     "doctor": commands.Doctor,

@@ -62,7 +62,8 @@ def test_every_command_has_help_without_starting_anything(name, capsys):
     shown = capsys.readouterr().out
     assert COMMANDS[name].__doc__.split(".")[0].split("\n")[0] in " ".join(shown.split())
     for field in dataclasses.fields(COMMANDS[name]):
-        positional = field.name in ("photos", "names", "dir_a", "dir_b") and "train" not in name
+        inputs = ("photos", "names", "folders", "dir_a", "dir_b")
+        positional = field.name in inputs and "train" not in name
         if field.name != "encoder_args" and not positional:
             assert "--" + field.name.replace("_", "-") in shown
 

@@ -4,6 +4,7 @@ Everything heavy is imported inside the commands, so that `messi --help` answers
 """
 
 from .data_people import DataPeople
+from .data_subject import DataSubject
 from .models import (
     ExportConsistency,
     ExportSegmentation,
@@ -25,6 +26,7 @@ from .use import (
 __all__ = [
     "DataPeople",
     "DataPitch",
+    "DataSubject",
     "Demo",
     "Doctor",
     "EvaluateFid",

@@ -24,9 +24,11 @@ from messi_lib.data import pitch
 from messi_lib.data.cache import cached_array, file_hash, key_of, pitch_hash
 from messi_lib.data.crops import Finder, Framing, Window, find_focus, windows
 from messi_lib.data.crops import crop as cut_square
+from messi_lib.data.splits import read_split
 from messi_lib.images import list_photos, load_photo
 
 KIND = "subject"
+CURATED = ("splits.json", "groups.json")  # in a folder that `curate` made
 Crop = Literal["auto", "face", "person", "centre"]
 # Changed code must not meet old pictures: what decodes, looks for faces, places and cuts windows.
 CROP_SOURCES = ("data/crops.py", "data/faces.py", "images.py", "photos.py", "native.py")
@@ -51,6 +53,29 @@ class SubjectImages(np.ndarray):
 
     def __array_finalize__(self, source: object) -> None:
         self.files = self.crops = self.windows = self.failed = self.duplicates = ()
+
+
+def photos_of(folder: Path | str, part: str = "train") -> list[Path]:
+    """Photos of a folder: of one that `messi data subject` made those of a split, else all in it.
+
+    Args:
+        part: "train", or "test" for the photos that were held out.
+
+    Raises:
+        FileNotFoundError, ValueError: as `list_photos`; photos of the split are gone, or none is in
+            it.
+    """
+    folder = Path(folder)
+    if not all((folder / name).is_file() for name in CURATED):
+        return list_photos([folder])
+    photos = [Path(name) for name in read_split(folder / CURATED[0], part)]
+    gone = [path for path in photos if not path.is_file()]
+    again = "run `messi data subject` again"
+    if gone:
+        raise FileNotFoundError(f"{len(gone)} photos of {folder} are gone, {gone[0]}: {again}")
+    if not photos:
+        raise ValueError(f"{folder} has no photos in its split {part!r}: {again} with --accept")
+    return photos
 
 
 def _without_copies(paths: list[Path]) -> tuple[dict[Path, str], list[tuple[str, str]]]:
@@ -118,7 +143,8 @@ def load_subject(
     Made once and then mapped into memory; another photo or option makes another cache.
 
     Args:
-        folder: searched recursively; single files are allowed.
+        folder: searched recursively; single files are allowed; of a folder that `messi data
+            subject` made the photos to train on.
         size: side of the crops in pixels.
         finder: finds people (see `crops`), asked where no face is found. Called one at a time.
         finder_key: names the finder in the cache, e.g. a hash of its weights. Default: its `key`,
@@ -144,7 +170,9 @@ def load_subject(
     framing = framing or Framing()
     person_finder, face_finder = _finders(crop, finder, face_finder)
     sources = [folder] if isinstance(folder, (str, Path)) else list(folder)
-    hashes, copies = _without_copies(list_photos(sources))
+    hashes, copies = _without_copies(
+        list_photos(photo for source in sources for photo in photos_of(source))
+    )
     photos = list(hashes)
     options = {
         "size": size,

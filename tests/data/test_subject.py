@@ -243,6 +243,27 @@ def test_empty_missing_and_hopeless_folders(tmp_path, monkeypatch):
     assert not list((tmp_path / "messi").rglob("*.npy"))
 
 
+def test_a_curated_folder_gives_its_photos_to_train_on(photos, tmp_path):
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "splits.json").write_text(
+        json.dumps({"train": [str(photos / "c.jpg")], "val": [], "test": [str(photos / "a.png")]})
+    )
+    with pytest.raises(ValueError, match="holds no photos"):
+        subject.photos_of(made)  # a splits.json of something else
+    (made / "groups.json").write_text("{}")
+    assert subject.photos_of(made) == [photos / "c.jpg"]
+    assert subject.photos_of(made, "test") == [photos / "a.png"]
+    assert names(load_subject(made, 24).files) == ["c.jpg"]
+    assert names(load_subject([made, photos / "more"], 24).files) == ["c.jpg", "d.png"]
+    assert len(subject.photos_of(photos)) == 7  # any other folder: all of it
+    with pytest.raises(ValueError, match="no photos in its split 'val'"):
+        subject.photos_of(made, "val")
+    (photos / "c.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match="1 photos of .*made are gone.*c.jpg"):
+        load_subject(made, 24)
+
+
 def test_pitch_subject_is_drawn_once_per_kit(tmp_path, monkeypatch):
     monkeypatch.setenv("MESSI_DATA", str(tmp_path))
     images = pitch_subject(3, 32, seed=5)
