@@ -6,6 +6,7 @@ overrule everything.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,8 +113,8 @@ def judge(
     scores = [
         -1.0 if "too_small" in photo.reasons else photo.entry.measures.detail for photo in readable
     ]
-    # Of versions with the same detail the larger file has lost less to compression.
-    sizes = [photo.path.stat().st_size for photo in readable]
+    # Of versions with the same detail a larger file, by a tenth at least, has lost less.
+    sizes = [round(math.log(max(photo.path.stat().st_size, 1), 1.1)) for photo in readable]
     for worse, better in duplicates.keep_best(scores, pairs, sizes).items():
         readable[worse].reasons.insert(0, "duplicate")
         readable[worse].duplicate_of = numbers[better]
