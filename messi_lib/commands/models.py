@@ -180,6 +180,7 @@ class ExportSegmentation:
     run: str  # name of the run
     out: Path  # file to write, e.g. segmenter.safetensors
     which: Literal["best", "last"] = "best"  # best on validation (if measured), or newest weights
+    image_size: int | None = None  # longest side at which photos are seen; None: as in training
 
     def __call__(self) -> int:
         from ..runs import runs_dir
@@ -193,13 +194,20 @@ class ExportSegmentation:
         best = folder / "checkpoints" / BEST
         if self.which == "best" and best.is_file():
             model, notes = load_segmenter(best), {"run": self.run, "which": "best"}
-            export_segmenter(model, self.out, notes)
+            weights = model.state_dict()
         else:
             weights, step = _newest_average(folder)
             fresh = dataclasses.replace(config, pretrained=False, pretrained_file="")
-            model = PersonSegmenter(fresh)
-            model.config = config
-            export_segmenter(model, self.out, {"run": self.run, "step": step}, weights)
+            model, notes = PersonSegmenter(fresh), {"run": self.run, "step": step}
+        size = self.image_size or config.image_size
+        if size != config.image_size and model.encoder.fixed_size:
+            raise ValueError(
+                f"image_size={size}: {config.encoder} takes images of {config.image_size} px only"
+            )
+        if size < 32:
+            raise ValueError(f"image_size={size}: give 32 pixels or more")
+        model.config = dataclasses.replace(config, image_size=size)
+        export_segmenter(model, self.out, notes, weights)
         print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
         return 0
 

@@ -6,6 +6,8 @@ import math
 import pytest
 import torch
 
+from messi_lib import cli
+from messi_lib.profiles import SegmentationConfig, preset
 from messi_lib.runs import Run, read_stats
 from messi_lib.segmentation.infer import load_segmenter
 from messi_lib.segmentation.model import PersonSegmenter
@@ -137,3 +139,31 @@ def test_export_refuses_other_weights_and_stores_facts(tmp_path):
     assert json.loads(metadata["config"])["image_size"] == 32
     assert weights["tail.out.bias"].dtype == torch.float16
     assert torch.allclose(weights["tail.out.bias"].float(), other["tail.out.bias"], atol=1e-2)
+
+
+def test_a_pretrained_encoder_learns_slowly_and_is_exported_for_another_size(
+    tmp_path, monkeypatch, capsys
+):
+    """The recipe of the weights that ship, for two steps."""
+    monkeypatch.setenv("MESSI_RUNS", str(tmp_path))
+    config = preset(
+        SegmentationConfig, "overnight", image_size=64, fpn_dim=16, steps=2, batch=2,
+        warmup=0, log_every=2, save_every=2,
+    )  # fmt: skip
+    run = Run("lite", config)
+    result = train_segmentation(run, config, Squares(4, 64), Squares(2, 64))
+    assert "Apache-2.0" in capsys.readouterr().out, "the licence of foreign weights is said"
+    start = PersonSegmenter(config).encoder.network
+    trained = result.model.encoder.network
+    assert torch.equal(trained.conv_stem.weight, start.conv_stem.weight), "frozen"
+    moved = (trained.blocks[6][0].conv_pw.weight - start.blocks[6][0].conv_pw.weight).abs().max()
+    assert 0 < moved < 3 * config.lr * config.encoder_lr
+
+    out = tmp_path / "lite.safetensors"
+    command = ["export", "segmentation", "--run", "lite", "--out", str(out)]
+    for which in ("best", "last"):
+        assert cli.main([*command, "--which", which, "--image-size", "96"]) == 0
+        assert load_segmenter(out).config.image_size == 96
+        assert "conv_stem.weight" in " ".join(load_weights(out)[0]), "the encoder is in the file"
+    assert cli.main([*command, "--image-size", "8"]) == 2
+    assert "image_size=8" in capsys.readouterr().err
