@@ -27,6 +27,10 @@ def _encoder() -> Callable[[np.ndarray], np.ndarray]:
     from ..segmentation.encoder import build_encoder
 
     encoder = build_encoder(ENCODER, 224, pretrained=True).eval()
+    print(
+        "people are not told apart (odd_one_out looks at pictures only): "
+        'pip install "messi-anything[identity]" for that'
+    )
 
     @torch.no_grad()
     def embed(pixels: np.ndarray) -> np.ndarray:
@@ -62,15 +66,17 @@ class DataSubject:
         check_writable(self.out)
         from ..data.curate import curate
         from ..data.faces import FaceFinder
+        from ..data.identity import FaceIdentity, available
         from ..data.quality import Limits
 
         faces = FaceFinder()
+        embed = FaceIdentity() if available() else _encoder()
         result = curate(
             self.folders,
             self.out,
             faces=faces,
-            embed=_encoder(),
-            model_key=f"{faces.key} {ENCODER}",
+            embed=embed,
+            model_key=f"{faces.key} {getattr(embed, 'key', ENCODER)}",
             accept=self.accept,
             reject=self.reject,
             strict=self.strict,

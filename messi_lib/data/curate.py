@@ -164,7 +164,8 @@ def curate(
     if not entries:
         raise ValueError(f"none of {len(photos)} photos can be read: {photos[0].problem}")
     pairs, key = _pairs(entries, out)
-    given_up = judge(photos, pairs, *listed, limits or Limits(), strict)
+    identity = getattr(embed, "of_faces", False)
+    given_up = judge(photos, pairs, *listed, limits or Limits(), strict, identity)
     deal_out(photos, holdout, seed)
     result = Curated(photos, complaints, given_up)
     _write(result, pairs, key, out)

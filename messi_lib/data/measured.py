@@ -63,7 +63,8 @@ def measure_photo(
     if embed is not None:
         face = None if boxes is None else face_crop(pixels, boxes)
         of_face = face is not None and min(face.shape[:2]) >= _SMALLEST_FACE
-        vector = np.asarray(embed(face if of_face else pixels), np.float32).reshape(-1)
+        if of_face or not getattr(embed, "of_faces", False):
+            vector = np.asarray(embed(face if of_face else pixels), np.float32).reshape(-1)
     return Entry(
         measure(pixels, boxes), fingerprint(pixels, content), thumbnail(pixels), vector, of_face
     )

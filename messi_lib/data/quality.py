@@ -48,6 +48,7 @@ class Limits:
     face_height: float = 0.06  # of the photo's shorter side, the largest face at least
     second_face: float = 0.6  # height of the second face, of the largest's
     oddness: float = 5.0  # see `odd_ones_out`
+    stranger: float = 0.56  # see `strangers`
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,27 @@ def odd_ones_out(
     spread = 1.4826 * np.median(np.abs(distance - middle))
     oddness = (distance - middle) / max(spread, 1e-6)
     return oddness, oddness > limit
+
+
+def strangers(vectors: np.ndarray, limit: float = 0.56) -> tuple[np.ndarray, np.ndarray]:
+    """Faces far from the middle of the collection, by descriptors that tell people apart.
+
+    The middle is the median of each number: as long as most faces are the subject's, it is the
+    subject. Among 140 press photos of one man 99% lie within 0.52 of it, 15 faces of other people
+    from 0.58 on (`identity.FaceIdentity`).
+
+    Args:
+        vectors: float (n, d).
+        limit: distance from the middle above which a face is somebody else's.
+
+    Returns:
+        distance, float (n,), NaN for fewer than eight faces; and bool (n,).
+    """
+    vectors = np.asarray(vectors, dtype=np.float64)
+    if len(vectors) < 8:
+        return np.full(len(vectors), np.nan), np.zeros(len(vectors), bool)
+    distance = np.linalg.norm(vectors - np.median(vectors, axis=0), axis=1)
+    return distance, distance > limit
 
 
 def measures_to_dict(measures: Measures) -> dict:

@@ -15,7 +15,7 @@ import numpy as np
 
 from messi_lib.data import duplicates
 from messi_lib.data.measured import Entry
-from messi_lib.data.quality import CERTAIN, Limits, odd_ones_out, reasons_of
+from messi_lib.data.quality import CERTAIN, Limits, odd_ones_out, reasons_of, strangers
 from messi_lib.data.splits import split
 
 
@@ -44,7 +44,7 @@ def words(photo: Verdict, photos: Sequence[Verdict]) -> list[str]:
     ]
 
 
-def _mark_odd(readable: Sequence[Verdict], limit: float) -> None:
+def _mark_odd(readable: Sequence[Verdict], limits: Limits, identity: bool) -> None:
     """Find the odd ones among the photos that are not rejected; faces only compare with faces."""
     for of_face in (True, False):
         alike = [
@@ -57,7 +57,11 @@ def _mark_odd(readable: Sequence[Verdict], limit: float) -> None:
         if not alike:
             continue
         vectors = np.stack([photo.entry.vector for photo in alike])
-        oddness, odd = odd_ones_out(vectors, [photo.group for photo in alike], limit)
+        if identity:
+            oddness, odd = strangers(vectors, limits.stranger)
+        else:
+            groups = [photo.group for photo in alike]
+            oddness, odd = odd_ones_out(vectors, groups, limits.oddness)
         for photo, value, is_odd in zip(alike, oddness, odd):
             photo.oddness = None if np.isnan(value) else float(value)
             if is_odd:
@@ -93,6 +97,7 @@ def judge(
     rejected: set[int],
     limits: Limits,
     strict: bool,
+    identity: bool = False,
 ) -> int:
     """Fill in reasons, groups and verdicts; returns how many related pairs were given up.
 
@@ -101,6 +106,7 @@ def judge(
         pairs: numbers count the readable photos only.
         accepted, rejected: numbers of photos that the user has decided on.
         strict: every reason rejects.
+        identity: the vectors tell people apart.
     """
     for photo in photos:
         photo.reasons = ["unreadable"] if photo.problem else reasons_of(
@@ -122,7 +128,7 @@ def judge(
     groups, given_up = duplicates.group(len(readable), pairs, largest)
     for photo, group in zip(readable, groups):
         photo.group = numbers[group]
-    _mark_odd(readable, limits.oddness)
+    _mark_odd(readable, limits, identity)
     for number, photo in enumerate(photos):
         against = photo.reasons if strict else set(photo.reasons) & set(CERTAIN)
         photo.keep = not against
