@@ -84,7 +84,8 @@ def load_segmenter(path: Path | str | None = None) -> PersonSegmenter:
     except RuntimeError as error:
         detail = str(error).splitlines()[-1].strip()
         raise ValueError(f"{path} does not fit its own configuration: {detail}") from error
-    return model.to(device()).eval()
+    # Channels last: convolutions on a CPU take two thirds of the time.
+    return model.to(device(), memory_format=torch.channels_last).eval()
 
 
 @dataclass(frozen=True, eq=False)
