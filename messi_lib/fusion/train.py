@@ -46,7 +46,7 @@ def blank(images: Tensor, hole: Tensor) -> Tensor:
 
 @torch.no_grad()
 def context_latents(
-    segmenter: PersonSegmenter, images: Tensor, hole: Tensor, level: int, batch: int = 64
+    segmenter: PersonSegmenter, images: Tensor, hole: Tensor, level: int, batch: int = 16
 ) -> Tensor:
     """Encoder map `level` of photos whose hole is blanked.
 
