@@ -138,7 +138,8 @@ def test_export_and_load_give_the_same_network(tmp_path):
     assert loaded.config == model.config and not loaded.training
     image = torch.rand(1, 3, 32, 32) * 2 - 1
     with torch.no_grad():
-        assert torch.equal(loaded(image), model.eval()(image))
+        # another memory layout sums in another order
+        assert torch.allclose(loaded(image), model.eval()(image), atol=1e-5)
     half = load_segmenter(export_segmenter(model, tmp_path / "h.safetensors"))
     with torch.no_grad():
         assert torch.allclose(half(image), model(image), atol=0.05)
