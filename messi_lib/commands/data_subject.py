@@ -29,7 +29,7 @@ def _encoder() -> Callable[[np.ndarray], np.ndarray]:
     encoder = build_encoder(ENCODER, 224, pretrained=True).eval()
     print(
         "people are not told apart (odd_one_out looks at pictures only): "
-        'pip install "messi-anything[identity]" for that'
+        "pip install dlib-bin face-recognition-models for that"
     )
 
     @torch.no_grad()

@@ -3,8 +3,8 @@
 A network trained on faces of thousands of people maps a face to 128 numbers; faces of one person
 lie within about 0.6 of each other (King, "High Quality Face Recognition with Deep Metric Learning",
 blog.dlib.net, 2017). Features of ImageNet do not tell people apart, so there is no substitute: the
-packages `dlib-bin` (Boost licence) and `face-recognition-models` (CC0) are an extra of the project,
-`pip install "messi-anything[identity]"`.
+packages are an extra of the project (`pip install dlib-bin face-recognition-models`; Boost licence
+and CC0).
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class FaceIdentity:
     def __init__(self):
         if not available():
             raise ModuleNotFoundError(
-                'telling people apart needs two packages: pip install "messi-anything[identity]"'
+                "telling people apart needs two packages: "
+                "pip install dlib-bin face-recognition-models"
             )
         import dlib
 

@@ -60,7 +60,7 @@ def test_a_stranger_is_reported_and_photos_without_a_face_are_not_judged(tmp_pat
 def test_without_the_packages_the_remedy_is_said(monkeypatch):
     monkeypatch.setattr(identity, "PACKAGES", ("no_such_package_a", "no_such_package_b"))
     assert not identity.available()
-    with pytest.raises(ModuleNotFoundError, match="identity"):
+    with pytest.raises(ModuleNotFoundError, match="dlib-bin"):
         FaceIdentity()
 
 
