@@ -120,6 +120,8 @@ def train_segmentation(
             image, person, ignore = augment(image, person, ignore, generator)
         logits = model(image)
         loss, stats = weighted_loss(config.loss, logits, person, ignore)
+        if "iou" in stats:  # the loss of that name; the curve `iou` is the metric
+            stats["iou_loss"] = stats.pop("iou")
         if logits.shape[-1] == person.shape[-1]:
             stats["iou"] = float(iou(logits.detach() > 0, person, ignore).mean())
         return loss, stats

@@ -153,6 +153,9 @@ def test_a_pretrained_encoder_learns_slowly_and_is_exported_for_another_size(
     run = Run("lite", config)
     result = train_segmentation(run, config, Squares(4, 64), Squares(2, 64))
     assert "Apache-2.0" in capsys.readouterr().out, "the licence of foreign weights is said"
+    line = result.stats[-1]
+    total = line["boundary"] + line["iou_loss"]
+    assert line["loss"] == pytest.approx(total, rel=1e-4), "the IoU loss is not the IoU"
     start = PersonSegmenter(config).encoder.network
     trained = result.model.encoder.network
     assert torch.equal(trained.conv_stem.weight, start.conv_stem.weight), "frozen"
