@@ -42,6 +42,38 @@ def test_guided_filter_equals_its_definition(radius, epsilon):
     np.testing.assert_allclose(given, by_definition(guide, values, radius, epsilon), atol=1e-4)
 
 
+@pytest.mark.parametrize("height, width, stride", [(150, 131, 4), (129, 64, 3), (67, 200, 2)])
+def test_coefficients_of_a_coarser_grid(height, width, stride):
+    """He and Sun 2015, algorithm 2, in one piece: what is finished in strips has no seams."""
+    import cv2
+
+    rng = np.random.default_rng(stride)
+    guide, values = rng.random((2, height, width)).astype(np.float32)
+    fill = ((0, -height % stride), (0, -width % stride))
+    low = [
+        np.pad(a, fill, mode="edge").reshape(-(-height // stride), stride, -1, stride).mean((1, 3))
+        for a in (guide, values)
+    ]
+    radius, epsilon = 2, 1e-2
+
+    def mean(a):
+        return cv2.blur(a, (2 * radius + 1,) * 2, borderType=cv2.BORDER_REFLECT)
+
+    g, v = (mean(a) for a in low)
+    slope = (mean(low[0] * low[1]) - g * v) / (mean(low[0] ** 2) - g * g + epsilon)
+    offset = v - slope * g
+    size = low[0].shape[1] * stride, low[0].shape[0] * stride
+    a, b = (cv2.resize(mean(m), size)[:height, :width] for m in (slope, offset))
+    given = guided_filter(guide, values, radius * stride, epsilon, stride)
+    np.testing.assert_allclose(given, a * guide + b, atol=1e-4)
+
+
+def test_the_coarser_grid_changes_little():
+    guide, values = soft(disc(), 5) * 0.5 + 0.2, soft(disc(shift=4), 21)
+    exact = guided_filter(guide, values, 12, 1e-3)
+    assert np.abs(guided_filter(guide, values, 12, 1e-3, stride=4) - exact).mean() < 0.005
+
+
 def test_what_is_linear_in_the_guide_stays_and_flat_guides_only_smooth():
     guide = np.random.default_rng(0).random((20, 20)).astype(np.float32)
     np.testing.assert_allclose(guided_filter(guide, 0.2 + 0.5 * guide, 2, 0), 0.2 + 0.5 * guide,
