@@ -1,4 +1,4 @@
-"""What the segmenters of chapter 02 cost: parameters and latency, and a frozen encoder with a cache.
+"""What the segmenters of chapter 02 cost: parameters, latency, and a frozen encoder with a cache.
 
     python benchmarks/segmentation.py [--rounds 7]
 
@@ -42,7 +42,10 @@ def latency(rounds: int) -> dict[str, dict[str, float]]:
     models = {name: random_segmenter(name) for name in PRESETS} | {"shipped": load_segmenter()}
     inputs = {n: torch.zeros(1, 3, *[m.config.image_size] * 2) for n, m in models.items()}
     rows = {
-        name: {"image_size": m.config.image_size, "parameters": count_table(m)["total"]["parameters"]}
+        name: {
+            "image_size": m.config.image_size,
+            "parameters": count_table(m)["total"]["parameters"],
+        }
         for name, m in models.items()
     }
     # With random weights it finds nobody: the time of its masks is missing.
