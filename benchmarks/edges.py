@@ -39,11 +39,18 @@ from messi_lib.training.loop import train
 from messi_lib.training.sampler import PositionSampler
 
 
-def variant(trained: PersonSegmenter, tail: tuple[int, int] | None, seed: int) -> PersonSegmenter:
+def variant(
+    trained: PersonSegmenter, size: int, tail: tuple[int, int] | None, seed: int
+) -> PersonSegmenter:
     """The trained encoder and blocks with a new head and end."""
     torch.manual_seed(seed)
     config = dataclasses.replace(
-        trained.config, tail=tail, pretrained=False, pretrained_file="", freeze_encoder=True
+        trained.config,
+        image_size=size,
+        tail=tail,
+        pretrained=False,
+        pretrained_file="",
+        freeze_encoder=True,
     )
     model = PersonSegmenter(config)
     for part in ("encoder", "blocks"):
@@ -55,7 +62,7 @@ def variant(trained: PersonSegmenter, tail: tuple[int, int] | None, seed: int) -
 def taught(model: PersonSegmenter, dataset: PeopleDataset, steps: int, batch: int, seed: int):
     """Train head and end."""
     config = dataclasses.replace(
-        model.config, steps=steps, batch=batch, seed=seed, warmup=20, lr=1e-3, log_every=50
+        model.config, steps=steps, batch=batch, seed=seed, warmup=20, log_every=50, workers=1
     )
     sampler = PositionSampler(len(dataset), batch, seed)
 
@@ -102,6 +109,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--splits", type=Path, required=True)
     parser.add_argument("--weights", type=Path, help="segmenter; default: the one that ships")
+    parser.add_argument("--size", type=int, default=256, help="of the network's input, in pixels")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
@@ -109,7 +117,7 @@ def main() -> None:
     options = parser.parse_args()
 
     trained = load_segmenter(options.weights)
-    size = trained.config.image_size
+    size = options.size
     source = options.annotations, options.images
     dataset = PeopleDataset(*source, size, seed=options.seed,
                             ids=read_split(options.splits, "train"))  # fmt: skip
@@ -118,7 +126,7 @@ def main() -> None:
     counts = {name: Accumulator() for name in names}
     filter_ms = []
     for name, tail in (("head", None), ("tail", (16, 8))):
-        model = taught(variant(trained, tail, options.seed), dataset, options.steps,
+        model = taught(variant(trained, size, tail, options.seed), dataset, options.steps,
                        options.batch, options.seed)  # fmt: skip
         segmenter = Segmenter(model)
         for photo in photos:
@@ -139,7 +147,9 @@ def main() -> None:
             {
                 "benchmark": "edges",
                 "photos": len(photos),
+                "size": size,
                 "steps": options.steps,
+                "batch": options.batch,
                 **{name: count.result() for name, count in counts.items()},
                 "latency_ms": milliseconds,
                 "latency_ratio": milliseconds["tail"] / milliseconds["head"],

@@ -184,6 +184,8 @@ class EvaluateSegmentation:
     limit: int | None = None  # only the first photos
     size: int | None = None  # longest side for the network, in pixels; None: as it was made
     threshold: float = 0.5
+    refine: Flag = False  # let the edges follow those of the photo (guided filter)
+    mirror: Flag = False  # look at the mirrored photo too: a little better, twice the time
 
     def __call__(self) -> int:
         from ..data.coco import load_coco_people
@@ -199,7 +201,9 @@ class EvaluateSegmentation:
             check_writable(self.json.parent)
         ids = read_split(self.split, self.part) if self.split is not None else None
         photos = load_coco_people(self.annotations, self.images, self.max_people, ids=ids)
-        segmenter = open_segmenter(self.weights, self.threshold, size=self.size)
+        segmenter = open_segmenter(
+            self.weights, self.threshold, size=self.size, refine=self.refine, mirror=self.mirror
+        )
         result = evaluate_photos(segmenter, photos[: self.limit])
         print(as_table(result))
         if self.json is not None:
@@ -208,6 +212,8 @@ class EvaluateSegmentation:
                 "weights": self.weights.name if self.weights else "shipped",
                 "part": self.part if self.split else "all",
                 "size": getattr(segmenter, "size", None),
+                "refine": self.refine,
+                "mirror": self.mirror,
             }
             atomic_write(self.json, json.dumps(to_json(result), indent=2) + "\n")
         return 0

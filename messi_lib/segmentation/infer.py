@@ -143,6 +143,7 @@ class Segmenter:
         size: longest side in pixels at which the network sees a photo; None: the one for which it
             was made. More shows smaller people and costs more time.
         refine: let the edges follow those of the photo (see `edges`).
+        mirror: look at the mirrored photo too and take the mean of both logits: twice the time.
 
     Raises:
         FileNotFoundError, ValueError: as `load_segmenter`, an impossible threshold, or a size that
@@ -156,6 +157,7 @@ class Segmenter:
         min_area: float = MIN_AREA,
         size: int | None = None,
         refine: bool = False,
+        mirror: bool = False,
     ):
         if not 0 < threshold < 1:
             raise ValueError(f"threshold={threshold}: choose a probability between 0 and 1")
@@ -163,7 +165,7 @@ class Segmenter:
         self.model = source if is_model else load_segmenter(source)
         self.threshold = threshold
         self.min_area = min_area
-        self.refine = refine
+        self.refine, self.mirror = refine, mirror
         made_for = self.model.config.image_size
         self.size = made_for if size is None else size
         if not 32 <= self.size <= 4096:
@@ -184,12 +186,16 @@ class Segmenter:
         size = self.size
         box = Letterbox.of(*pixels.shape[:2], size)
         image = to_tensor(box.put(pixels, size)).to(next(self.model.parameters()).device)
+        if self.mirror:
+            image = torch.cat([image, image.flip(-1)])
         was_training = self.model.training
         self.model.eval()
         logits = self.model(image)
         self.model.train(was_training)
         if logits.shape[-1] != size:
             logits = upsample(logits, 4)[..., :size, :size]
+        if self.mirror:
+            logits = (logits[:1] + logits[1:].flip(-1)) / 2
         # Only the photo's own part is scaled up: memory is one float per pixel of the photo.
         part = box.cut(logits).float().cpu()
         return F.interpolate(part, pixels.shape[:2], mode="bicubic", align_corners=False)[0, 0]

@@ -115,23 +115,27 @@ def open_segmenter(
     threshold: float = 0.5,
     min_area: float = MIN_AREA,
     size: int | None = None,
+    refine: bool = False,
+    mirror: bool = False,
 ) -> Segmenter | InstanceSegmenter:
     """The segmenter that a command line names.
 
     Args:
         source: a file written by `train.export_segmenter`, `maskrcnn`, or None: the one that ships.
         threshold, min_area: as in both classes.
-        size: as in `Segmenter`; Mask R-CNN chooses its own.
+        size, refine, mirror: as in `Segmenter`; Mask R-CNN has none of them.
 
     Raises:
         FileNotFoundError, ValueError: as the two classes.
     """
     if source is not None and str(source) == NAME:
-        if size is not None:
-            raise ValueError(f"size={size}: {NAME} chooses its own size")
+        if size is not None or refine or mirror:
+            raise ValueError(
+                f"size={size}, refine={refine}, mirror={mirror}: {NAME} has none of them"
+            )
         print(f"weights: {LICENCE}", flush=True)
         return InstanceSegmenter(threshold=threshold, min_area=min_area)
-    return Segmenter(source, threshold, min_area, size)
+    return Segmenter(source, threshold, min_area, size, refine, mirror)
 
 
 def person_of(region: np.ndarray, score: float) -> Person | None:

@@ -198,3 +198,16 @@ def test_the_size_at_which_a_photo_is_seen_can_be_chosen():
         Segmenter(bright(64), size=96)
     with pytest.raises(ValueError, match="32 to 4096"):
         Segmenter(model, size=8)
+
+
+def test_a_mirrored_photo_gets_the_mirrored_answer():
+    config = preset(SegmentationConfig, "overnight", image_size=64, fpn_dim=16, pretrained=False)
+    torch.manual_seed(0)
+    model = PersonSegmenter(config).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    turned = np.ascontiguousarray(pixels[:, ::-1])
+    plain, mirrored = Segmenter(model), Segmenter(model, mirror=True)
+    logits, back = plain.logits(pixels), plain.logits(turned).flip(-1)
+    assert not torch.allclose(logits, back, atol=1e-3), "the network itself knows left from right"
+    assert torch.allclose(mirrored.logits(pixels), (logits + back) / 2, atol=1e-4)
+    assert torch.allclose(mirrored.logits(turned).flip(-1), mirrored.logits(pixels), atol=1e-4)
