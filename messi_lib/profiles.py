@@ -28,6 +28,7 @@ class TrainConfig:
     warmup: int = 100  # steps of linear warm-up
     weight_decay: float = 0.0
     clip: float = 0.0  # gradient norm limit, 0 for none
+    precision: str = "auto"  # "fp32", "bf16" (autocast), or "auto": bf16 on GPUs that have it
     ema_std: float = 0.05  # relative length of the power-function EMA (EDM2, section 3.1)
     log_every: int = 50
     save_every: int = 500
@@ -221,9 +222,7 @@ _PRESETS: dict[str, dict[str, dict]] = {
             log_every=4,
             save_every=6,
         ),
-        "laptop": dict(
-            **_LAPTOP_SEGMENTER, steps=800, images=3000, log_every=50, save_every=100
-        ),
+        "laptop": dict(**_LAPTOP_SEGMENTER, steps=800, images=3000, log_every=50, save_every=100),
         "overnight": dict(
             **_SHIPPED_SEGMENTER, steps=6000, images=4000, log_every=50, save_every=250
         ),

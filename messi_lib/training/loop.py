@@ -72,6 +72,23 @@ def make_optimizer(
     )
 
 
+def autocast(precision: str, place: torch.device) -> torch.autocast:
+    """The context in which a forward pass is computed; weights and losses stay float32.
+
+    Args:
+        precision: "fp32", "bf16" or "auto", which is bf16 on GPUs that compute in it and float32
+            elsewhere: most CPUs are many times slower in bf16.
+
+    Raises:
+        ValueError: another precision.
+    """
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"precision={precision!r}: use 'auto', 'fp32' or 'bf16'")
+    native = place.type == "cuda" and torch.cuda.is_bf16_supported()
+    wanted = precision == "bf16" or (precision == "auto" and native)
+    return torch.autocast(place.type, dtype=torch.bfloat16, enabled=wanted)
+
+
 def train(
     run: Run,
     model: nn.Module,
@@ -96,6 +113,7 @@ def train(
         ValueError: a non-finite loss (with the step; the last state stays), a bad configuration.
     """
     optimizer = make_optimizer(model, config, lr_scales)
+    place = next(model.parameters()).device
     ema = PowerEMA(model, config.ema_std)
     files = StateFiles(run.checkpoints)
     start = files.load(model, ema.weights, optimizer)
@@ -111,7 +129,8 @@ def train(
             group["lr"] = lr * group["scale"]
         generator = seed_generator(config.seed, "step", step)
         torch.manual_seed(generator.initial_seed())  # dropout
-        loss, stats = loss_fn(model, batch, generator, step)
+        with autocast(config.precision, place):
+            loss, stats = loss_fn(model, batch, generator, step)
         if not torch.isfinite(loss):
             raise ValueError(
                 f"run {run.name!r}: the loss is {loss.item()} at step {step}; "

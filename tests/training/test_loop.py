@@ -6,7 +6,7 @@ from torch import nn
 
 from messi_lib.profiles import TrainConfig
 from messi_lib.runs import Run, read_stats
-from messi_lib.training.loop import learning_rate, train
+from messi_lib.training.loop import autocast, learning_rate, train
 
 CONFIG = TrainConfig(
     steps=20, batch=4, lr=0.05, warmup=3, log_every=5, save_every=5, optimizer="radam"
@@ -83,6 +83,29 @@ def test_parts_of_a_model_may_learn_more_slowly(tmp_path):
         moved[name] = [(model[i].weight - before[i].weight).abs().max().item() for i in (0, 3)]
     assert moved["slow"][0] == pytest.approx(0.1 * moved["same"][0], rel=1e-3)
     assert moved["still"][0] == 0 and moved["slow"][1] == moved["same"][1] > 0
+
+
+def test_mixed_precision_computes_in_bf16_and_keeps_weights_in_float32(tmp_path):
+    seen = []
+
+    def watching(model, batch, generator, step):
+        loss, stats = loss_fn(model, batch, generator, step)
+        seen.append(model(batch).dtype)
+        return loss, stats
+
+    results = {}
+    for precision in ("auto", "fp32", "bf16"):
+        config = dataclasses.replace(CONFIG, precision=precision)
+        run = Run(precision, config, folder=tmp_path / precision)
+        results[precision] = train(run, make_model(), watching, batch_at, config, quiet=True)
+    assert set(seen[:40]) == {torch.float32} and set(seen[40:]) == {torch.bfloat16}
+    weights = {name: list(r.model.parameters()) for name, r in results.items()}
+    assert all(torch.equal(a, b) for a, b in zip(weights["auto"], weights["fp32"]))
+    for full, half in zip(weights["fp32"], weights["bf16"]):
+        assert half.dtype == torch.float32
+        torch.testing.assert_close(full, half, atol=0.1, rtol=0.1)
+    with pytest.raises(ValueError, match="precision='half'"):
+        autocast("half", torch.device("cpu"))
 
 
 def test_a_finished_run_does_nothing_more(tmp_path):
