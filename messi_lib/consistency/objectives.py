@@ -54,7 +54,7 @@ def edm_loss(
     estimate = denoiser(images + s * z, sigma, boundary=False, inject=inject)
     sd = denoiser.sigma_data
     weight = (sigma**2 + sd**2) / (sigma * sd) ** 2
-    return weight * (estimate - images).square().mean(dim=(1, 2, 3))
+    return weight * (estimate - images).square().flatten(1).mean(1)
 
 
 def ect_partner(t: Tensor, stage: int, q: float = 2.0, k: float = 8.0, b: float = 1.0) -> Tensor:
@@ -75,6 +75,33 @@ def pseudo_huber(x: Tensor, y: Tensor, c: float = 0.0) -> Tensor:
     """
     norm = torch.linalg.vector_norm((x - y).flatten(1), dim=1)
     return (norm**2 + c**2).sqrt() - c if c else norm
+
+
+def student_and_target(
+    denoiser: Denoiser,
+    target: Denoiser,
+    upper: tuple[Tensor, Tensor],
+    lower: tuple[Tensor, Tensor],
+    *,
+    boundary: bool,
+    inject: Inject | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Both sides of a consistency loss: the second without gradient, with the same dropout mask.
+
+    Args:
+        denoiser, target: the same network, or one and its slow copy.
+        upper: noisy images (B, ...) and their levels (B,) for the student.
+        lower: the same at the lower levels, for the target.
+    """
+    place = upper[0].device
+    before = _rng_state(place)
+    student = denoiser(*upper, boundary=boundary, inject=inject)
+    after = _rng_state(place)
+    with torch.no_grad():
+        _set_rng_state(place, before)
+        wanted = target(*lower, boundary=boundary, inject=inject)
+    _set_rng_state(place, after)
+    return student, wanted
 
 
 def ect_loss(
@@ -104,16 +131,17 @@ def ect_loss(
     t = lognormal_sigmas(len(images), p_mean, p_std, generator, images.device)
     r = ect_partner(t, stage, q)
     z = draw_noise(images, generator)
-    rng = _rng_state(images.device)
-    student = denoiser(images + broadcast(t, images) * z, t, boundary=False, inject=inject)
-    after = _rng_state(images.device)
-    with torch.no_grad():
-        _set_rng_state(images.device, rng)  # the same dropout mask
-        # A level of 0 has no logarithm; its output is replaced by the clean image below anyway.
-        level = r.clamp(min=denoiser.sigma_min)
-        target = denoiser(images + broadcast(r, images) * z, level, boundary=False, inject=inject)
-        target = torch.where(broadcast(r, images) > 0, target, images)
-    _set_rng_state(images.device, after)
+    # A level of 0 has no logarithm; its output is replaced by the clean image below anyway.
+    level = r.clamp(min=denoiser.sigma_min)
+    student, target = student_and_target(
+        denoiser,
+        denoiser,
+        (images + broadcast(t, images) * z, t),
+        (images + broadcast(r, images) * z, level),
+        boundary=False,
+        inject=inject,
+    )
+    target = torch.where(broadcast(r, images) > 0, target, images)
     return pseudo_huber(student, target, huber_c) / (t - r)
 
 

@@ -31,3 +31,16 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, relative: float = 1e-4) -> N
     """Largest difference as a share of the reference's largest value."""
     scale = theirs.abs().max().clamp(min=1e-12)
     assert ((ours - theirs).abs().max() / scale).item() < relative
+
+
+def seeded_weights(state: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
+    """Random weights by the fixture's rule (`make_weights` in its README)."""
+    generator = torch.Generator().manual_seed(seed)
+    made = {}
+    for name, tensor in state.items():
+        r = torch.randn(tensor.shape, generator=generator)
+        if tensor.ndim > 1:
+            made[name] = r / tensor[0].numel() ** 0.5
+        else:
+            made[name] = 1 + 0.1 * r if name.endswith("weight") else 0.1 * r
+    return made
