@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from dataclasses import dataclass
@@ -77,17 +78,19 @@ class Sample:
 
     out: Path  # new folder for the images
     n: int = 64  # how many
-    steps: int = 2  # network calls an image (heun: levels)
+    steps: int = 2  # noise levels an image passes: network calls, twice as many for heun and dpm2
     seed: int = 0
     run: str | None = None  # generator of this run; or
     model: Path | None = None  # of this file; neither: the one that ships
-    sampler: Literal["multistep", "heun"] = "multistep"  # heun: for a run still in its EDM stage
+    # multistep: for consistency functions; the others solve the ODE of a run in its EDM stage
+    sampler: Literal["multistep", "euler", "heun", "dpm2", "ancestral"] = "multistep"
     batch: int = 64
 
     def __call__(self) -> int:
         from .. import images, runs
         from ..consistency.denoiser import load_denoiser
-        from ..consistency.sampling import sample_heun, sample_multistep, step_sigmas
+        from ..consistency.ode import sample_ode
+        from ..consistency.sampling import sample_multistep, step_sigmas
 
         if self.run is not None and self.model is not None:
             raise ValueError("--run and --model both name a generator: give one of them")
@@ -97,7 +100,9 @@ class Sample:
         if self.run is not None:
             path = runs.runs_dir() / self.run / "generator.safetensors"
         denoiser = load_denoiser(path)
-        draw = sample_heun if self.sampler == "heun" else sample_multistep
+        draw = sample_multistep
+        if self.sampler != "multistep":
+            draw = functools.partial(sample_ode, solver=self.sampler)
         sigmas = step_sigmas(self.steps, denoiser)
         out = _empty_folder(self.out)
         drawn = []

@@ -1,4 +1,6 @@
-"""Samplers: noise in, images out. Each takes noise levels (sigmas), descending, never indices.
+"""Sampling with a consistency function: noise in, images out, in one step or a few.
+
+Samplers take noise levels (sigmas), descending, never indices; `ode` has those of diffusion models.
 
 Noise is drawn on the CPU from an explicit generator, in a fixed order: first the start noise, then
 one draw per further step. `progress(step, total)` is called before every network call; raising
@@ -83,33 +85,3 @@ def sample_multistep(
             spread = (levels[i + 1] ** 2 - denoiser.sigma_min**2) ** 0.5
             x = clean + spread * start_noise(denoiser, n, generator)
     return clean
-
-
-@torch.no_grad()
-def sample_heun(
-    denoiser: Denoiser,
-    n: int,
-    sigmas: Sequence[float] | Tensor,
-    generator: torch.Generator,
-    *,
-    progress: Progress | None = None,
-) -> Tensor:
-    """Deterministic Heun solver of the probability-flow ODE (EDM, algorithm 1), for the EDM stage.
-
-    The last step goes from the last level to 0. 2n - 1 network calls for n levels.
-
-    Returns:
-        (n, 3, S, S) in [-1, 1].
-    """
-    levels = check_sigmas(sigmas, denoiser) + [0.0]
-    x = start_noise(denoiser, n, generator) * levels[0]
-    for i, (sigma, following) in enumerate(zip(levels, levels[1:])):
-        if progress is not None:
-            progress(i, len(levels) - 1)
-        slope = (x - denoiser(x, sigma, boundary=False)) / sigma
-        euler = x + (following - sigma) * slope
-        if following > 0:
-            slope2 = (euler - denoiser(euler, following, boundary=False)) / following
-            euler = x + (following - sigma) * (slope + slope2) / 2
-        x = euler
-    return x.clamp(-1, 1)

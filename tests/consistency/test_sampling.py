@@ -3,7 +3,7 @@ import torch
 
 from messi_lib.consistency.denoiser import Denoiser
 from messi_lib.consistency.noise import karras_sigmas
-from messi_lib.consistency.sampling import sample_heun, sample_multistep, step_sigmas
+from messi_lib.consistency.sampling import sample_multistep, step_sigmas
 
 from .reference import close, fixture, network
 from .toys import GaussianDenoiser
@@ -27,18 +27,6 @@ def test_one_step_and_multistep_equal_the_public_code():
     close(ours, samples["multistep_0_22_39"].clamp(-1, 1), 2e-3)
 
 
-def test_heun_solves_the_gaussian_ode():
-    """Probability-flow ODE of N(mu, s^2): x(0) = mu + (x(T) - mu) s / sqrt(s^2 + T^2), exactly."""
-    denoiser = GaussianDenoiser(0.2, 0.3, image_size=8)
-    start = torch.randn(4, 3, 8, 8, generator=generator()) * 80
-    exact = 0.2 + (start - 0.2) * 0.3 / (0.3**2 + 80**2) ** 0.5
-    error = [
-        (sample_heun(denoiser, 4, karras_sigmas(n), generator()) - exact.clamp(-1, 1)).abs().max()
-        for n in (10, 40)
-    ]
-    assert error[1] < 0.02 and error[1] < 0.5 * error[0]
-
-
 def test_samples_of_an_exact_consistency_function_have_the_data_statistics():
     denoiser = GaussianDenoiser(0.2, 0.25, image_size=16)
     for steps in (1, 2, 5):
@@ -54,9 +42,6 @@ def test_number_of_calls_progress_and_determinism():
     )
     assert denoiser.calls == [80.0, 2.0, 0.5] and seen == [(0, 3), (1, 3), (2, 3)]
     assert torch.equal(one, sample_multistep(denoiser, 2, [80.0, 2.0, 0.5], generator()))
-    denoiser.calls.clear()
-    sample_heun(denoiser, 1, karras_sigmas(5), generator())
-    assert len(denoiser.calls) == 2 * 5 - 1
 
 
 def test_progress_can_cancel():
