@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from tyro.conf import Suppress
+from tyro.conf import FlagCreatePairsOff, Suppress
 
 from ..profiles import ConsistencyConfig, SegmentationConfig
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 C = TypeVar("C")
+Flag = FlagCreatePairsOff[bool]
 VALIDATION_SCENES = 256
 
 
@@ -217,16 +218,25 @@ class ExportConsistency:
     """Write a run's generator as one file for `replace --model`."""
 
     run: str  # name of the run
-    out: Path  # file to write, e.g. generator.safetensors
+    out: Path  # file to write, e.g. generator.safetensors; with --diffusers, a folder
+    diffusers: Flag = False  # as a ConsistencyModelPipeline (needs patch=1 and gate=False)
 
     def __call__(self) -> int:
-        from ..consistency.denoiser import config_from_json
+        from ..consistency.denoiser import build_denoiser, config_from_json
         from ..consistency.train import export_denoiser
         from ..runs import runs_dir
 
         folder = runs_dir() / self.run
         config = config_from_json(_stored_config(folder))
         weights, step = _newest_average(folder)
+        if self.diffusers:
+            from ..consistency.interchange import save_pipeline
+
+            denoiser = build_denoiser(config)
+            denoiser.load_state_dict(weights)
+            save_pipeline(denoiser, self.out)
+            print(f"{self.out}: load it with diffusers.ConsistencyModelPipeline.from_pretrained")
+            return 0
         export_denoiser(self.out, config, weights, {"run": self.run, "steps": step})
         print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
         return 0
