@@ -143,12 +143,15 @@ class Run:
         self.checkpoints = self.folder / "checkpoints"
         self._board = None
         if config is not None:
-            self._store_config(to_json(config), may_change)
+            fields = dataclasses.fields(config) if dataclasses.is_dataclass(config) else ()
+            known = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+            self._store_config(to_json(config), to_json(known), may_change)
 
-    def _store_config(self, config: dict, may_change: tuple[str, ...]) -> None:
+    def _store_config(self, config: dict, defaults: dict, may_change: tuple[str, ...]) -> None:
         path = self.folder / "config.json"
         if path.exists():
-            stored = json.loads(path.read_text())
+            # A run of an older version lacks settings that came later: it ran as by their defaults.
+            stored = defaults | json.loads(path.read_text())
             changed = sorted(
                 key
                 for key in stored.keys() | config.keys()

@@ -155,6 +155,19 @@ def test_names_that_are_no_folder_are_rejected(name, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_run_of_an_older_version_goes_on_with_the_defaults_of_later_settings(tmp_path):
+    run = Run("old", Config())
+    path = run.folder / "config.json"
+    stored = json.loads(path.read_text())
+    stored.pop("lr")  # as if that setting did not exist then
+    path.write_text(json.dumps(stored))
+    Run("old", Config())
+    assert json.loads(path.read_text())["lr"] == 0.1
+    path.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=r"lr: 0.1 -> 0.2"):
+        Run("old", Config(lr=0.2))
+
+
 def test_a_run_keeps_its_configuration(tmp_path):
     run = Run("a", Config())
     assert run.folder == tmp_path / "runs" / "a"
