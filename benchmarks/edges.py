@@ -124,7 +124,6 @@ def main() -> None:
     photos = load_coco_people(*source, ids=read_split(options.splits, "test"))
     names = ("blocks", "head", "head+guided", "tail", "tail+guided")
     counts = {name: Accumulator() for name in names}
-    filter_ms = []
     for name, tail in (("head", None), ("tail", (16, 8))):
         model = taught(variant(trained, size, tail, options.seed), dataset, options.steps,
                        options.batch, options.seed)  # fmt: skip
@@ -132,10 +131,7 @@ def main() -> None:
         for photo in photos:
             pixels, truth = photo.pixels(), (photo.person(), photo.ignore())
             score = segmenter.logits(pixels).sigmoid().numpy()
-            began = time.perf_counter()
             fine = refine(pixels, score)
-            megapixels = pixels.shape[0] * pixels.shape[1] / 1e6
-            filter_ms.append(1000 * (time.perf_counter() - began) / megapixels)
             masks = {name: score > 0.5, f"{name}+guided": fine > 0.5}
             if tail is None:
                 masks["blocks"] = blocks(segmenter, pixels)
@@ -153,7 +149,6 @@ def main() -> None:
                 **{name: count.result() for name, count in counts.items()},
                 "latency_ms": milliseconds,
                 "latency_ratio": milliseconds["tail"] / milliseconds["head"],
-                "guided_ms_per_megapixel": statistics.median(filter_ms),
                 "threads": torch.get_num_threads(),
             }
         )

@@ -231,7 +231,8 @@ def _models(
     segmenter: Finder | None, denoiser: Denoiser | None, config: ReplaceConfig
 ) -> tuple[Finder, Denoiser]:
     if segmenter is None:
-        segmenter = Segmenter(threshold=config.threshold, min_area=config.min_area)
+        # Beside drawing, finding is quick: a second look, at the mirrored photo, is worth it.
+        segmenter = Segmenter(threshold=config.threshold, min_area=config.min_area, mirror=True)
     return segmenter, load_denoiser() if denoiser is None else denoiser
 
 

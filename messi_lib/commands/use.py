@@ -48,12 +48,17 @@ class Replace(ReplaceConfig):
         check_writable(self.out)
         from ..consistency.denoiser import load_denoiser
         from ..replace import replace_folder
-        from ..segmentation.instances import open_segmenter
+        from ..segmentation.instances import NAME, open_segmenter
 
         report = replace_folder(
             self.photos,
             self.out,
-            segmenter=open_segmenter(self.segmenter, self.threshold, self.min_area),
+            segmenter=open_segmenter(
+                self.segmenter,
+                self.threshold,
+                self.min_area,
+                mirror=str(self.segmenter) != NAME,  # as `replace.replace_folder` by itself
+            ),
             denoiser=load_denoiser(self.model),
             people=self.people,
             config=config_of(self, ReplaceConfig),

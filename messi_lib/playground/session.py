@@ -98,7 +98,9 @@ class Session:
         photo = self.need_photo()
         with LOCK:
             if self._segmenter is None or isinstance(self._segmenter, (str, Path)):
-                self._segmenter = Segmenter(self._segmenter, threshold=self.config.threshold)
+                self._segmenter = Segmenter(
+                    self._segmenter, threshold=self.config.threshold, mirror=True
+                )
             return self._segmenter(photo.pixels)
 
     def generate(
