@@ -107,6 +107,17 @@ def train_toy(
         raise ValueError(f"objective={objective!r}: use {', '.join(map(repr, OBJECTIVES))}")
     if objective == "cd" and start is None:
         raise ValueError("cd distils a diffusion model: give one trained with 'edm' as start")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # products this small only wait for a second thread
+    try:
+        return _train(objective, steps, start, batch, lr, seed)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(
+    objective: str, steps: int, start: ToyDenoiser | None, batch: int, lr: float, seed: int
+) -> ToyDenoiser:
     torch.manual_seed(seed)
     student = copy.deepcopy(start) if start is not None else ToyDenoiser()
     student.requires_grad_(True)
