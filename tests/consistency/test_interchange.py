@@ -15,6 +15,10 @@ from messi_lib.profiles import ConsistencyConfig
 from .reference import close, fixture, network
 from .toys import tiny_denoiser
 
+NETWORK_FIELDS = (
+    "image_size", "model_channels", "channel_mult", "num_res_blocks", "attention_resolutions",
+    "num_head_channels", "use_scale_shift_norm", "resblock_updown",
+)  # fmt: skip
 NETWORKS = {
     "scale_shift": dict(use_scale_shift_norm=True, resblock_updown=True),
     "plain": dict(use_scale_shift_norm=False, resblock_updown=True),
@@ -43,17 +47,8 @@ def test_the_network_in_diffusers_gives_the_same_output_and_comes_back(name):
         close(model(x, t).sample, ours)
         back = from_diffusers(model, scheduler)
         assert torch.equal(back.unet(x, t), ours)
-    assert dataclasses.replace(back.config, channel_mult=()) == dataclasses.replace(
-        _like(back.config, denoiser.config), channel_mult=()
-    )
-
-
-def _like(theirs: ConsistencyConfig, ours: ConsistencyConfig) -> ConsistencyConfig:
-    """`theirs` with the architecture of `ours`: what has to agree."""
-    names = ("image_size", "model_channels", "num_res_blocks", "attention_resolutions",
-             "num_head_channels", "use_scale_shift_norm", "resblock_updown", "dropout",
-             "sigma_min", "sigma_max", "sigma_data")  # fmt: skip
-    return dataclasses.replace(theirs, **{name: getattr(ours, name) for name in names})
+    for name in (*NETWORK_FIELDS, "dropout", "sigma_min", "sigma_max", "sigma_data"):
+        assert getattr(back.config, name) == getattr(denoiser.config, name), name
 
 
 def test_the_pipeline_of_diffusers_draws_the_same_images(tmp_path):
@@ -74,9 +69,7 @@ def test_checkpoints_of_the_public_code_load(tmp_path):
     entry = fixture()["configs"]["tiny"]
     torch.save(entry["state_dict"], tmp_path / "tiny.pt")
     kwargs = entry["kwargs"]
-    names = ("model_channels", "num_res_blocks", "attention_resolutions", "channel_mult",
-             "num_head_channels", "use_scale_shift_norm", "resblock_updown")  # fmt: skip
-    config = ConsistencyConfig(image_size=32, **{name: kwargs[name] for name in names})
+    config = ConsistencyConfig(**{name: kwargs[name] for name in NETWORK_FIELDS})
     denoiser = load_openai(tmp_path / "tiny.pt", config)
     with torch.no_grad():
         close(denoiser.unet(entry["x"], entry["t"]), entry["out"])
