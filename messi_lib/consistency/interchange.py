@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..profiles import ConsistencyConfig
+from ..training.checkpoints import load_foreign
 from .denoiser import Denoiser, build_denoiser
 from .unet import UNet
 
@@ -40,22 +41,14 @@ def load_openai(path: Path | str, config: ConsistencyConfig) -> Denoiser:
             `use_scale_shift_norm=False`. `patch` must be 1 and `gate` False.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: not a plain state dict, or one of another
-            architecture (says which tensors differ).
+        FileNotFoundError, ValueError: as `load_foreign`, or a checkpoint of another architecture
+            (says which tensors differ).
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {path} is missing")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} is no plain state dict ({reason})") from error
+    state = load_foreign(path, "checkpoint")
     denoiser = build_denoiser(config)
     wanted = denoiser.unet.state_dict()
-    if not isinstance(state, dict) or state.keys() != wanted.keys():
-        given = state.keys() if isinstance(state, dict) else ()
-        differing = sorted(wanted.keys() ^ given)[:3]
+    if state.keys() != wanted.keys():
+        differing = sorted(wanted.keys() ^ state.keys())[:3]
         raise ValueError(f"{path} is of another architecture: not in both: {differing}")
     shapes = [name for name in wanted if wanted[name].shape != state[name].shape]
     if shapes:

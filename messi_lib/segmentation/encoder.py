@@ -15,9 +15,10 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from timm.models.hiera import checkpoint_filter_fn
 from torch import nn
+
+from messi_lib.training.checkpoints import load_foreign
 
 WINDOW = 8  # Hiera's mask unit, in tokens of the first stage
 
@@ -201,26 +202,6 @@ def _timm_config(name: str):
     return config
 
 
-def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"pretrained encoder weights {path} are missing: give an existing .safetensors or .pth"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{path} cannot be read as weights ({reason}): use .safetensors or a plain state dict"
-        ) from error
-    for key in ("state_dict", "model_state", "model"):
-        if isinstance(state.get(key), dict):
-            state = state[key]
-    return state
-
-
 def _download(name: str) -> dict[str, torch.Tensor]:
     try:
         return timm.create_model(name, pretrained=True).state_dict()
@@ -255,9 +236,9 @@ def build_encoder(
     encoder = Encoder(name, image_size, encoder_args)
     packaged = _packaged(name) if pretrained is True else None
     if packaged is not None:
-        encoder.load_pretrained(_read_checkpoint(packaged), packaged.name)
+        encoder.load_pretrained(load_foreign(packaged, "encoder weights"), packaged.name)
     elif pretrained is True:
         encoder.load_pretrained(_download(name), f"timm's checkpoint of {name}")
     elif pretrained:
-        encoder.load_pretrained(_read_checkpoint(Path(pretrained)), str(pretrained))
+        encoder.load_pretrained(load_foreign(pretrained, "encoder weights"), str(pretrained))
     return encoder

@@ -18,6 +18,7 @@ from messi_lib.images import to_tensor
 from messi_lib.runs import device
 from messi_lib.segmentation.infer import Segmentation, Segmenter
 from messi_lib.segmentation.people import MIN_AREA, Person, union
+from messi_lib.training.checkpoints import load_foreign
 
 NAME = "maskrcnn"  # for `--segmenter maskrcnn`
 PERSON = 1  # its label among COCO's categories
@@ -49,16 +50,14 @@ def build_detector(weights: Path | str | None = None) -> nn.Module:
                 f"can cache {Path(choice.url).name}, or use the segmenter that ships"
             ) from error
         return model.to(device()).eval()
-    path = Path(weights)
-    if not path.is_file():
-        raise FileNotFoundError(f"weights of Mask R-CNN: {path} is missing")
+    state = load_foreign(weights, "weights of Mask R-CNN")
     model = detection.maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None)
     try:
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:
+        model.load_state_dict(state)
+    except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{path} holds no weights of maskrcnn_resnet50_fpn_v2: {reason}"
+            f"{weights} holds no weights of maskrcnn_resnet50_fpn_v2: {reason}"
         ) from error
     return model.to(device()).eval()
 

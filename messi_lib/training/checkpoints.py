@@ -72,6 +72,36 @@ def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
+def load_foreign(path: Path | str, what: str) -> dict[str, Tensor]:
+    """Tensors of another program's checkpoint: .safetensors, or what `torch.save` wrote.
+
+    Args:
+        what: what the file should hold, for the messages: "encoder weights".
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: it holds no plain tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{what}: {path} is missing: give a .safetensors or .pth file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_bytes(path.read_bytes())
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # each kind of damage raises a kind of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{what}: {path} cannot be read as weights ({reason}): use .safetensors or a plain "
+            "state dict"
+        ) from error
+    for key in ("state_dict", "model_state", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict):
+        raise ValueError(f"{what}: {path} holds a {type(state).__name__}, not a state dict")
+    return state
+
+
 class StateFiles:
     """The rolling resume states `state-<step>.safetensors` in one folder; the newest two are
     kept."""

@@ -128,7 +128,7 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path):
 
 
 def test_missing_and_unreadable_files_say_what_to_give(tmp_path):
-    with pytest.raises(FileNotFoundError, match="absent.safetensors are missing"):
+    with pytest.raises(FileNotFoundError, match="absent.safetensors is missing"):
         build_encoder("hiera_tiny_224", 64, tmp_path / "absent.safetensors", TINY)
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"no weights")
