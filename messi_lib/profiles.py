@@ -1,4 +1,4 @@
-"""Configuration: one frozen dataclass per component, and its presets by profile.
+"""Configuration: one frozen dataclass per component; `presets` has their values by profile.
 
 `smoke` takes seconds (tests), `laptop` minutes on 2 CPU cores, `overnight` hours on 2 cores and
 makes the weights that ship, `gpu` is the recommended 256 px run; `image_a` and `image_b` are the
@@ -13,6 +13,8 @@ import os
 from dataclasses import dataclass
 from typing import TypeVar
 
+from .presets import PRESETS
+
 PROFILES = ("smoke", "laptop", "overnight", "gpu", "image_a", "image_b")
 
 
@@ -22,14 +24,19 @@ class TrainConfig:
 
     steps: int = 1000  # total optimiser steps; a later run with more steps goes on
     batch: int = 32  # images per step
+    microbatch: int = 0  # images per forward pass, gradients averaged over the batch; 0: all
     lr: float = 1e-3
     optimizer: str = "adam"  # "adam", "adamw" or "radam"
     lr_schedule: str = "constant"  # "constant" or "cosine" (to zero at `steps`)
-    warmup: int = 100  # steps of linear warm-up
+    warmup: int = 100  # steps of linear warm-up; with cosine at most a tenth of the run
     weight_decay: float = 0.0
     clip: float = 0.0  # gradient norm limit, 0 for none
     precision: str = "auto"  # "fp32", "bf16" (autocast), or "auto": bf16 on GPUs that have it
     ema_std: float = 0.05  # relative length of the power-function EMA (EDM2, section 3.1)
+    ema_every: int = 1  # steps between updates of the EMA
+    ema_device: str = ""  # "cpu" keeps the EMA out of a GPU's memory; "": beside the weights
+    channels_last: bool = False  # memory layout of images and weights
+    compile: bool = False  # torch.compile, in place: minutes at the start, faster steps on a GPU
     log_every: int = 50
     save_every: int = 500
     workers: int = 0  # processes that prepare batches while the network computes
@@ -74,19 +81,29 @@ class ConsistencyConfig(TrainConfig):
     num_head_channels: int = 32
     use_scale_shift_norm: bool = True
     resblock_updown: bool = True
+    checkpoint_rates: tuple[int, ...] = ()  # downsampling rates that recompute their activations
     dropout: float = 0.0
     sigma_data: float = 0.5
     sigma_min: float = 0.002
     sigma_max: float = 80.0
+    # "ect": an EDM stage, then easy consistency tuning; "edm", "ct", "cd", "ict": that one alone
+    objective: str = "ect"
     edm_fraction: float = 0.65  # share of the steps in the EDM stage; 0: ECT from scratch
     edm_p_mean: float = -1.2  # EDM, table 1
     edm_p_std: float = 1.2
-    ect_p_mean: float = -1.1  # ECT / iCT, section 3.5
+    ect_p_mean: float = -1.1  # ECT, and iCT section 3.5
     ect_p_std: float = 2.0
     ect_q: float = 2.0  # r = t (1 - n(t) / q^(stage + 1))
     ect_stages: int = 8
     ect_huber_c: float = 0.0  # 0: the plain norm, as published for 32 px
-    ect_dropout: float = 0.0
+    ect_dropout: float = 0.0  # in consistency tuning; `dropout` holds for everything else
+    # first and last number of levels, less one; None: the paper's (ct 2, 150; ict 10, 1280; cd 40)
+    scales: tuple[int, int] | None = None
+    target_rate: float = 0.95  # how slowly the target of CT and CD follows (mu0, mu)
+    distance: str = "l2"  # of CT and CD: "l1", "l2" or "l2-32"
+    start: str = ""  # weights to begin with: a file, or "shipped"; "": random numbers
+    teacher: str = ""  # file of the diffusion model that CD distils
+    augment: float = 0.0  # probability of each labelled warp (EDM, appendix F.2); 0: none
     flip: bool = True
     images: int = 16000  # procedural subject photos, when no folder is given
     optimizer: str = "radam"
@@ -120,187 +137,6 @@ class ReplaceConfig:
     seed: int = 0
 
 
-_TINY_HIERA = (("embed_dim", 32), ("num_heads", 1), ("stages", (1, 2, 3, 1)))
-# A Hiera small enough to be trained from random numbers on a CPU.
-_SCRATCH_SEGMENTER = dict(
-    encoder="hiera_tiny_224",
-    encoder_args=(("embed_dim", 32), ("num_heads", 1), ("stages", (1, 2, 4, 2))),
-    pretrained=False,
-    freeze_encoder=False,
-    image_size=128,
-    blocks=1,
-    block_heads=8,
-    fpn_dim=64,
-    tail=(16, 8),
-    batch=16,
-    lr=1e-3,
-    lr_schedule="cosine",
-)
-# Makes the weights that ship, with COCO annotations: 7 images/s on two cores.
-_SHIPPED_SEGMENTER = dict(
-    encoder="tf_efficientnet_lite2",
-    encoder_args=(("out_indices", (1, 2, 3, 4)),),
-    freeze_encoder=False,
-    frozen=("conv_stem", "bn1", "blocks.0", "blocks.1"),
-    encoder_lr=0.2,
-    image_size=256,
-    blocks=1,
-    block_heads=8,
-    fpn_dim=80,
-    tail=(16, 8),
-    loss=(("boundary", 1.0), ("iou", 1.0)),
-    strong_augment=False,
-    paste=0.5,
-    pitch=0.15,
-    batch=16,
-    lr=1e-3,
-    lr_schedule="cosine",
-    optimizer="adamw",
-    weight_decay=0.05,
-)
-# On drawn scenes: what ImageNet knows is enough to begin with, so minutes do.
-_LAPTOP_SEGMENTER = _SHIPPED_SEGMENTER | dict(
-    encoder="tf_efficientnet_lite0", image_size=160, fpn_dim=64, paste=0.0, pitch=0.0
-)
-_HISTORICAL_SEGMENTER = dict(
-    encoder="hiera_base_224",
-    blocks=10,
-    fpn_dim=256,
-    tail=None,
-    loss=(("bce", 1.0),),
-    steps=100000,
-    batch=64,
-)
-# 41 images/s on one core; residual up/down blocks and a second block cost a quarter each.
-_SMALL_UNET = dict(
-    image_size=64,
-    patch=4,
-    gate=True,
-    model_channels=64,
-    channel_mult=(1, 1.5),
-    num_res_blocks=1,
-    resblock_updown=False,
-    lr=6e-4,
-    optimizer="adam",
-    lr_schedule="cosine",
-    ect_stages=6,
-    edm_p_mean=-0.8,
-    edm_p_std=1.4,
-    ect_p_mean=-0.7,
-    ect_p_std=1.9,
-)
-_LSUN_UNET = dict(
-    patch=1,
-    num_res_blocks=2,
-    attention_resolutions=(8, 16, 32),
-    num_head_channels=64,
-    use_scale_shift_norm=False,
-    resblock_updown=True,
-    ect_huber_c=0.24,  # 0.00054 sqrt(3 * 256^2), iCT section 3.3
-    edm_p_mean=-0.4,  # more noise at higher resolution
-    edm_p_std=1.4,
-    ect_p_mean=-0.8,
-    ect_p_std=1.8,
-)
-
-_PRESETS: dict[str, dict[str, dict]] = {
-    "SegmentationConfig": {
-        "smoke": dict(
-            encoder="hiera_tiny_224",
-            encoder_args=_TINY_HIERA,
-            pretrained=False,
-            freeze_encoder=False,
-            image_size=64,
-            blocks=1,
-            block_heads=4,
-            fpn_dim=32,
-            tail=(16, 8),
-            steps=12,
-            batch=8,
-            images=64,
-            warmup=4,
-            log_every=4,
-            save_every=6,
-        ),
-        "laptop": dict(**_LAPTOP_SEGMENTER, steps=800, images=3000, log_every=50, save_every=100),
-        "overnight": dict(
-            **_SHIPPED_SEGMENTER, steps=6000, images=4000, log_every=50, save_every=250
-        ),
-        "gpu": dict(steps=40000, batch=64, lr=1e-3, lr_schedule="cosine", images=64000),
-        "image_a": _HISTORICAL_SEGMENTER,
-        "image_b": _HISTORICAL_SEGMENTER,
-        # networks by name, for the chapter that compares them
-        "historical": _HISTORICAL_SEGMENTER,
-        "default": {},
-        "embedded": _SHIPPED_SEGMENTER,
-        "scratch": dict(**_SCRATCH_SEGMENTER, steps=300, images=1200),
-    },
-    "ConsistencyConfig": {
-        "smoke": dict(
-            image_size=16,
-            patch=2,
-            gate=True,
-            model_channels=32,
-            channel_mult=(1, 2),
-            num_res_blocks=1,
-            steps=12,
-            batch=8,
-            images=64,
-            warmup=4,
-            log_every=4,
-            save_every=6,
-            ect_stages=2,
-        ),
-        "laptop": dict(
-            **_SMALL_UNET, steps=600, batch=32, images=2000, log_every=25, save_every=100
-        ),
-        "overnight": dict(
-            **_SMALL_UNET, steps=12000, batch=32, images=16000, log_every=50, save_every=250
-        ),
-        "gpu": dict(
-            **_LSUN_UNET,
-            image_size=256,
-            model_channels=128,
-            channel_mult=(1, 1, 2, 2, 4, 4),
-            steps=190000,
-            batch=32,
-            dropout=0.2,
-            lr=1e-4,
-            warmup=2000,
-            save_every=5000,
-        ),
-        "image_a": dict(
-            **_LSUN_UNET,
-            image_size=256,
-            model_channels=256,
-            channel_mult=(1, 1, 2, 2, 4, 4),
-            steps=100000,
-            batch=16,
-            lr=1e-4,
-            warmup=2000,
-            save_every=5000,
-        ),
-        "image_b": dict(
-            **_LSUN_UNET,
-            image_size=512,
-            model_channels=192,
-            channel_mult=(0.5, 1, 1, 2, 2, 4, 4),
-            steps=150000,
-            batch=4,
-            lr=1e-4,
-            warmup=2000,
-            save_every=5000,
-        ),
-    },
-    "FusionConfig": {
-        "smoke": dict(steps=6, batch=4, warmup=2, log_every=2, save_every=3),
-        "laptop": dict(steps=150, batch=16, warmup=20, log_every=10, save_every=50),
-        "overnight": dict(steps=4000, batch=32),
-        "gpu": dict(steps=20000, batch=32, inner_dim=128),
-    },
-    "ReplaceConfig": {"smoke": dict(steps=2, draws=2), "laptop": {}, "overnight": {}, "gpu": {}},
-}
-
 C = TypeVar("C")
 
 
@@ -318,7 +154,7 @@ def preset(config_class: type[C], profile: str, **overrides: object) -> C:
         ValueError: an unknown profile, a field that the configuration does not have, or a value
             of another type than the field's.
     """
-    table = _PRESETS[config_class.__name__]
+    table = PRESETS[config_class.__name__]
     if profile not in table:
         raise unknown("profile", profile, list(table))
     fields = {field.name: field for field in dataclasses.fields(config_class)}

@@ -17,6 +17,7 @@ PACKAGE = Path(messi_lib.__file__).parent
 
 # From the ground up. A room may import rooms of lower layers, and itself; never its neighbours.
 LAYERS = [
+    {"presets"},
     {"profiles"},
     {"runs"},
     {"native"},

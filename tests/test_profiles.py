@@ -106,6 +106,6 @@ def test_the_profile_comes_from_the_environment(monkeypatch):
 
 
 def test_no_preset_belongs_to_nobody():
-    assert set(profiles._PRESETS) == {config.__name__ for config in CONFIGS}
-    for table in profiles._PRESETS.values():
+    assert set(profiles.PRESETS) == {config.__name__ for config in CONFIGS}
+    for table in profiles.PRESETS.values():
         assert set(table) <= {*PROFILES, "historical", "default", "embedded", "scratch"}
