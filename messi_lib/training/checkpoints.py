@@ -119,10 +119,20 @@ class StateFiles:
         model: nn.Module,
         ema: Mapping[str, Tensor],
         optimizer: torch.optim.Optimizer,
+        slow: Mapping[str, nn.Module] | None = None,
     ) -> Path:
-        """Write the state after `step` steps, then delete the oldest ones."""
+        """Write the state after `step` steps, then delete the oldest ones.
+
+        Args:
+            slow: further networks of the run, by name (letters only).
+
+        Raises:
+            ValueError: weights that are not finite; nothing is written or deleted.
+        """
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
         tensors |= {f"ema.{name}": value for name, value in ema.items()}
+        for network, module in (slow or {}).items():
+            tensors |= {f"{network}.{name}": value for name, value in module.state_dict().items()}
         for index, entry in optimizer.state_dict()["state"].items():
             for name, value in entry.items():
                 tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
@@ -133,7 +143,11 @@ class StateFiles:
         return path
 
     def load(
-        self, model: nn.Module, ema: dict[str, Tensor], optimizer: torch.optim.Optimizer
+        self,
+        model: nn.Module,
+        ema: dict[str, Tensor],
+        optimizer: torch.optim.Optimizer,
+        slow: Mapping[str, nn.Module] | None = None,
     ) -> int:
         """Restore the newest readable state in place; return its step, 0 when there is none.
 
@@ -146,12 +160,15 @@ class StateFiles:
             except ValueError as error:
                 print(f"{error}; trying the state before it", flush=True)
                 continue
-            parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
+            networks = {"model": model, **(slow or {})}
+            parts: dict[str, dict[str, Tensor]] = {"ema": {}, "optimizer": {}}
+            parts |= {name: {} for name in networks}
             for name, value in tensors.items():
                 part, _, rest = name.partition(".")
                 parts[part][rest] = value
             try:
-                model.load_state_dict(parts["model"])
+                for name, network in networks.items():
+                    network.load_state_dict(parts[name])
             except RuntimeError as error:
                 first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
                 raise ValueError(f"{path} belongs to another network: {first}") from error
@@ -165,6 +182,20 @@ class StateFiles:
             optimizer.load_state_dict(state)
             return int(metadata["step"])
         return 0
+
+
+def newest_average(folder: Path) -> tuple[dict[str, Tensor], int]:
+    """Averaged weights of the newest state of a run's folder, and its step.
+
+    Raises:
+        FileNotFoundError: no state there.
+    """
+    states = sorted((folder / "checkpoints").glob("state-*.safetensors"))
+    if not states:
+        raise FileNotFoundError(f"{folder} holds no state: is the run's name right?")
+    tensors, metadata = load_weights(states[-1])
+    average = {key[4:]: value for key, value in tensors.items() if key.startswith("ema.")}
+    return average, int(metadata["step"])
 
 
 def folder_bytes(folder: Path) -> int:

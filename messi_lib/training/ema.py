@@ -32,23 +32,52 @@ class PowerEMA:
 
     Made before any wrapping or compiling, and updated from the unwrapped module, so that its names
     are the module's names.
+
+    Args:
+        std: relative length.
+        device: where the average is kept; None: where the module is. On the CPU it costs a GPU no
+            memory, and `every` keeps the transfers rare.
+        every: optimiser steps between updates. The steps between count as if the weights had stood
+            still, which for weights that move slowly changes little.
     """
 
-    def __init__(self, module: nn.Module, std: float = 0.05):
+    def __init__(
+        self,
+        module: nn.Module,
+        std: float = 0.05,
+        *,
+        device: torch.device | str | None = None,
+        every: int = 1,
+    ):
+        if every < 1:
+            raise ValueError(f"ema_every={every}: give 1 or more steps")
         self.gamma = gamma_from_std(std)
+        self.every = every
+        self.last = 0  # the step of the last update
         self.weights: dict[str, Tensor] = {
-            name: value.detach().clone() for name, value in module.state_dict().items()
+            name: value.detach().to(device or value.device, copy=True)
+            for name, value in module.state_dict().items()
         }
 
     def beta(self, step: int) -> float:
-        """Share of the old average kept at `step` (counted from 1): (1 - 1/step)^(gamma + 1)."""
-        return (1 - 1 / step) ** (self.gamma + 1)
+        """Share of the old average kept at `step` (counted from 1): (1 - n/step)^(gamma + 1) for an
+        update n steps after the last one.
+
+        One update over n steps keeps what n single ones would keep: their product telescopes.
+        """
+        return (self.last / step) ** (self.gamma + 1)
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        """Move the average towards `module` after optimiser step `step` (counted from 1)."""
+    def update(self, module: nn.Module, step: int, *, now: bool = False) -> None:
+        """Move the average towards `module` after optimiser step `step` (counted from 1).
+
+        Args:
+            now: also when `every` steps have not passed, for instance before the average is saved.
+        """
         if step < 1:
             raise ValueError(f"step={step}: steps are counted from 1")
+        if step == self.last or not (now or step % self.every == 0):
+            return
         share = 1 - self.beta(step)
         for name, value in module.state_dict().items():
             average = self.weights[name]
@@ -56,3 +85,4 @@ class PowerEMA:
                 average.lerp_(value.to(average), share)
             else:
                 average.copy_(value)
+        self.last = step

@@ -38,6 +38,27 @@ def test_average_is_the_weighted_sum_it_claims_to_be():
     assert ema.weights["weight"].item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_one_update_keeps_what_many_would_keep():
+    """The shares of the old average multiply to the share over the whole gap."""
+    layer = nn.Linear(1, 1, bias=False)
+    often, rare = PowerEMA(layer), PowerEMA(layer, every=4)
+    nn.init.constant_(layer.weight, 1.0)
+    for step in range(1, 5):
+        often.update(layer, step)
+        rare.update(layer, step)
+    nn.init.constant_(layer.weight, 3.0)
+    for step in range(5, 9):
+        often.update(layer, step)
+        rare.update(layer, step)
+    torch.testing.assert_close(often.weights["weight"], rare.weights["weight"])
+    rare.update(nn.Linear(1, 1, bias=False), 9)
+    torch.testing.assert_close(often.weights["weight"], rare.weights["weight"])
+    nn.init.constant_(layer.weight, 5.0)
+    often.update(layer, 9)
+    rare.update(layer, 9, now=True)
+    torch.testing.assert_close(often.weights["weight"], rare.weights["weight"])
+
+
 def test_integer_buffers_are_copied():
     layer = nn.BatchNorm1d(2)
     ema = PowerEMA(layer)
@@ -49,5 +70,7 @@ def test_integer_buffers_are_copied():
 def test_impossible_lengths_and_steps_are_refused():
     with pytest.raises(ValueError, match="ema_std"):
         PowerEMA(nn.Linear(1, 1), 0.5)
+    with pytest.raises(ValueError, match="ema_every=0"):
+        PowerEMA(nn.Linear(1, 1), every=0)
     with pytest.raises(ValueError, match="counted from 1"):
         PowerEMA(nn.Linear(1, 1)).update(nn.Linear(1, 1), 0)

@@ -120,15 +120,98 @@ def test_a_run_with_another_configuration_is_refused(tmp_path):
         run_for(tmp_path, "a", 10, lr=0.1)
 
 
-def test_non_finite_loss_stops_with_the_step_and_keeps_the_last_state(tmp_path):
+def test_a_loss_that_is_no_number_stops_with_the_step_and_a_saved_state(tmp_path):
+    """The state before the bad step is saved: going on from it meets the same step again."""
+
     def explode(model, batch, generator, step):
         loss, stats = loss_fn(model, batch, generator, step)
         return (loss * float("nan") if step == 7 else loss), stats
 
     run = Run("bad", CONFIG, folder=tmp_path / "bad")
-    with pytest.raises(ValueError, match="loss is nan at step 7"):
-        train(run, make_model(), explode, batch_at, CONFIG, quiet=True)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="loss is nan at step 7.*state-00000007.*lower lr"):
+            train(run, make_model(), explode, batch_at, CONFIG, quiet=True)
+        names = sorted(p.name for p in run.checkpoints.iterdir())
+        assert names == ["state-00000005.safetensors", "state-00000007.safetensors"]
+    whole, _ = run_for(tmp_path, "good", 20)
+    mended = train(run, make_model(), loss_fn, batch_at, CONFIG, quiet=True)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, mended.model.state_dict()[name]), name
+
+
+def test_broken_weights_are_not_saved_over_good_ones(tmp_path):
+    def poison(model, step):
+        if step == 6:
+            nn.init.constant_(model[0].bias, float("nan"))
+
+    run = Run("bad", CONFIG, folder=tmp_path / "bad")
+    with pytest.raises(ValueError, match="loss is nan at step 7; the last good state"):
+        train(run, make_model(), loss_fn, batch_at, CONFIG, after_step=poison, quiet=True)
     assert [p.name for p in run.checkpoints.iterdir()] == ["state-00000005.safetensors"]
+
+
+def test_small_portions_have_the_gradient_of_the_whole_batch(tmp_path):
+    """Averaged, not summed: also when the last portion is smaller."""
+
+    def plain(model, batch, generator, step):  # no noise: it is drawn per portion
+        portions.append(len(batch))
+        return (model[0](batch).sum(1) - 1).square().mean(), {"size": float(len(batch))}
+
+    portions, weights = [], {}
+    for size in (0, 3, 1):
+        config = dataclasses.replace(CONFIG, microbatch=size, steps=6, log_every=1)
+        run = Run(f"m{size}", config, folder=tmp_path / f"m{size}")
+        weights[size] = train(run, make_model(), plain, batch_at, config, quiet=True).model
+    assert portions == [4] * 6 + [3, 1] * 6 + [1] * 24
+    for size in (3, 1):
+        torch.testing.assert_close(weights[size][0].weight, weights[0][0].weight)
+    assert read_stats(tmp_path / "m3")[0]["size"] == pytest.approx(0.75 * 3 + 0.25 * 1)
+
+
+def test_a_slow_network_is_part_of_the_state(tmp_path):
+    """A target that follows the student: stopped and resumed, it is the one of a whole run."""
+    targets = []
+
+    def go(name, steps):
+        config = dataclasses.replace(CONFIG, steps=steps)
+        target = make_model()
+
+        def follow(model, step):
+            for a, b in zip(target.parameters(), model.parameters()):
+                a.data.lerp_(b.data, 0.1)
+
+        run = Run(name, config, folder=tmp_path / name)
+        more = {"after_step": follow, "slow": {"target": target}, "quiet": True}
+        train(run, make_model(), loss_fn, batch_at, config, **more)
+        targets.append(target)
+
+    go("whole", 20)
+    go("parts", 10)
+    go("parts", 20)
+    assert torch.equal(targets[0][0].weight, targets[2][0].weight)
+    assert not torch.equal(targets[0][0].weight, targets[1][0].weight)
+
+
+def test_a_rare_average_on_the_cpu_resumes_too(tmp_path):
+    rare = {"ema_every": 4, "ema_device": "cpu", "channels_last": True}
+    whole, _ = run_for(tmp_path, "whole", 20, **rare)
+    run_for(tmp_path, "parts", 10, **rare)
+    parts, _ = run_for(tmp_path, "parts", 20, **rare)
+    every, _ = run_for(tmp_path, "every", 20)
+    for name, value in whole.ema.items():
+        assert torch.equal(value, parts.ema[name]), name
+        torch.testing.assert_close(value, every.ema[name], atol=0.1, rtol=0.1)
+        assert not torch.equal(value, every.ema[name]) or not value.any()
+
+
+def test_compiling_in_place_keeps_names_and_numbers(tmp_path, monkeypatch):
+    """What is compiled is the module itself (a compiler that changes nothing stands in here)."""
+    asked = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: asked.append(options))
+    compiled, _ = run_for(tmp_path, "compiled", 5, compile=True)
+    plain, _ = run_for(tmp_path, "plain", 5)
+    assert asked == [{"options": {"fallback_random": True}}]
+    assert compiled.ema.keys() == plain.ema.keys()
 
 
 def test_learning_rate_warms_up_and_ends():
@@ -137,6 +220,8 @@ def test_learning_rate_warms_up_and_ends():
     assert rates[0] == pytest.approx(0.05 / 3, rel=1e-2) and max(rates) == rates[2]
     assert rates[100] == pytest.approx(0) and rates[50] == pytest.approx(0.025)
     assert learning_rate(CONFIG, 50) == 0.05
+    short = dataclasses.replace(cosine, steps=20, warmup=1000)  # copied from a long run
+    assert learning_rate(short, 0) == 0.025 and learning_rate(short, 1) > 0.049
 
 
 @pytest.mark.parametrize("change", [{"optimizer": "sgd"}, {"lr_schedule": "step"}])
