@@ -138,6 +138,11 @@ def test_options_reach_their_fields():
         ("sample --model missing.safetensors --out a", "missing.safetensors are missing"),
         ("sample --model a --run b --out a", "give one of them"),
         ("sample --n 0 --out a", "n=0"),
+        ("sample --sigmas 0.8 80 --n 1 --out a", "must descend"),
+        ("export consistency --run none", "give --out, where to write, or --push"),
+        ("train consistency --run a --objective ectt --images 8", "did you mean 'ect'"),
+        ("train consistency --run a --objective cd --images 8", "distils a diffusion model"),
+        ("train consistency --run a --images 4", "batch=8 is larger than the data set (4 images)"),
         ("data pitch --kind people --kit pink --n 1 --out a", "--kit is for --kind subject"),
         ("train segmentation --run a --annotations x", "belong together"),
         ("train segmentation --run a --val-annotations x", "--val-annotations and --splits need"),
@@ -355,6 +360,37 @@ def test_sample_draws_the_same_images_for_the_same_seed(models, tmp_path):
     first, second = (np.asarray(Image.open(tmp_path / "a" / f"00000{i}.png")) for i in (1, 2))
     assert not np.array_equal(first, second)
     assert (tmp_path / "a_sheet.png").exists()
+
+
+def test_a_run_is_sampled_as_far_as_it_has_come(models, tmp_path, monkeypatch, capsys):
+    """Also one that was stopped, and has exported nothing."""
+    folder = models[1].parent / "runs"
+    monkeypatch.setenv("MESSI_RUNS", str(folder))
+    export = folder / "consistency" / "generator.safetensors"
+    hidden = export.rename(export.with_suffix(".hidden"))
+    command = ["sample", "--run", "consistency", "--n", 2, "--sigmas", 80, 0.8]
+    assert run(*command, "--out", tmp_path / "a") == 0
+    hidden.rename(export)
+    assert "after 4 steps" in capsys.readouterr().out
+    assert (tmp_path / "a" / "000002.png").exists()
+
+
+def test_generators_leave_in_the_layout_of_the_hub(models, tmp_path, monkeypatch):
+    from messi_lib.consistency.hub import from_pretrained
+
+    monkeypatch.setenv("MESSI_RUNS", str(models[1].parent / "runs"))
+    command = ["export", "consistency", "--run", "consistency", "--layout", "hub"]
+    assert run(*command, "--out", tmp_path / "shared") == 0
+    assert (tmp_path / "shared" / "README.md").exists()
+    assert from_pretrained(tmp_path / "shared").config.steps == 4
+
+
+def test_a_dry_run_counts_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MESSI_RUNS", str(tmp_path))
+    assert run("train", "consistency", "--run", "a", "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "832,973 parameters" in shown and "activations" in shown
+    assert not any(tmp_path.iterdir())
 
 
 def test_sampling_in_parts_gives_different_images(models, tmp_path):

@@ -17,7 +17,6 @@ from ..profiles import ConsistencyConfig, SegmentationConfig
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
 C = TypeVar("C")
 Flag = FlagCreatePairsOff[bool]
@@ -105,13 +104,18 @@ class TrainConsistency(ConsistencyConfig):
     crop: Literal["auto", "face", "person", "centre"] = "auto"  # auto: face, or person, or centre
     crops_per_photo: int = 1  # more: also tighter, wider and moved squares of each photo
     kit: str | None = None  # one shirt of the procedural world; None: all of them
+    dry_run: Flag = False  # only say what memory and disk it would take
 
     def __call__(self) -> int:
-        from ..consistency.train import train_consistency
+        from ..consistency.train import check_wishes, dry_run, train_consistency
         from ..runs import Run
 
         config = config_of(self, ConsistencyConfig)
+        if self.dry_run:
+            print(dry_run(config).table())
+            return 0
         images = self._images(config)
+        check_wishes(config, images)
         run = Run(self.run, config)
         train_consistency(run, config, images)
         path = run.folder / "generator.safetensors"
@@ -155,25 +159,6 @@ class TrainConsistency(ConsistencyConfig):
         return images
 
 
-def _newest_average(run_folder: Path) -> tuple[dict[str, Tensor], str]:
-    """Averaged weights of a run's newest state, and its step."""
-    from ..training.checkpoints import load_weights
-
-    states = sorted((run_folder / "checkpoints").glob("state-*.safetensors"))
-    if not states:
-        raise FileNotFoundError(f"{run_folder} holds no state: is the run's name right?")
-    tensors, metadata = load_weights(states[-1])
-    ema = {key[4:]: value for key, value in tensors.items() if key.startswith("ema.")}
-    return ema, metadata["step"]
-
-
-def _stored_config(run_folder: Path) -> str:
-    path = run_folder / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: is the run's name right?")
-    return path.read_text()
-
-
 @dataclass(frozen=True, kw_only=True)
 class ExportSegmentation:
     """Write a run's segmenter as one file for `replace --segmenter`."""
@@ -188,18 +173,21 @@ class ExportSegmentation:
         from ..segmentation.infer import config_from_json, load_segmenter
         from ..segmentation.model import PersonSegmenter
         from ..segmentation.train import BEST, export_segmenter
+        from ..training.checkpoints import newest_average
 
         folder = runs_dir() / self.run
-        text = _stored_config(folder)
-        config = config_from_json(text, str(folder / "config.json"))
+        stored = folder / "config.json"
+        if not stored.is_file():
+            raise FileNotFoundError(f"{stored} is missing: is the run's name right?")
+        config = config_from_json(stored.read_text(), str(stored))
         best = folder / "checkpoints" / BEST
         if self.which == "best" and best.is_file():
             model, notes = load_segmenter(best), {"run": self.run, "which": "best"}
             weights = model.state_dict()
         else:
-            weights, step = _newest_average(folder)
+            weights, step = newest_average(folder)
             fresh = dataclasses.replace(config, pretrained=False, pretrained_file="")
-            model, notes = PersonSegmenter(fresh), {"run": self.run, "step": step}
+            model, notes = PersonSegmenter(fresh), {"run": self.run, "step": str(step)}
         size = self.image_size or config.image_size
         if size != config.image_size and model.encoder.fixed_size:
             raise ValueError(
@@ -215,28 +203,39 @@ class ExportSegmentation:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConsistency:
-    """Write a run's generator as one file for `replace --model`."""
+    """Write a run's generator as one file for `replace --model`, or to share."""
 
     run: str  # name of the run
-    out: Path  # file to write, e.g. generator.safetensors; with --diffusers, a folder
-    diffusers: Flag = False  # as a ConsistencyModelPipeline (needs patch=1 and gate=False)
+    out: Path | None = None  # file to write, e.g. generator.safetensors; with --layout, a folder
+    # hub: as on the Hugging Face Hub, with a model card; diffusers: a ConsistencyModelPipeline
+    # (needs patch=1 and gate=False)
+    layout: Literal["file", "hub", "diffusers"] = "file"
+    push: str | None = None  # upload to this repository of the Hub, owner/name
+    public: Flag = False  # the repository may be seen by everyone
 
     def __call__(self) -> int:
-        from ..consistency.denoiser import build_denoiser, config_from_json
-        from ..consistency.train import export_denoiser
+        from ..consistency.train import export_denoiser, load_run
         from ..runs import runs_dir
 
-        folder = runs_dir() / self.run
-        config = config_from_json(_stored_config(folder))
-        weights, step = _newest_average(folder)
-        if self.diffusers:
+        if (self.out is None) == (self.push is None):
+            raise ValueError("give --out, where to write, or --push, where to upload")
+        denoiser, step = load_run(runs_dir() / self.run)
+        if self.push is not None:
+            from ..consistency.hub import push_to_hub
+
+            print(push_to_hub(denoiser, self.push, private=not self.public))
+        elif self.layout == "diffusers":
             from ..consistency.interchange import save_pipeline
 
-            denoiser = build_denoiser(config)
-            denoiser.load_state_dict(weights)
             save_pipeline(denoiser, self.out)
             print(f"{self.out}: load it with diffusers.ConsistencyModelPipeline.from_pretrained")
-            return 0
-        export_denoiser(self.out, config, weights, {"run": self.run, "steps": step})
-        print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
+        elif self.layout == "hub":
+            from ..consistency.hub import save_pretrained
+
+            save_pretrained(denoiser, self.out)
+            print(f"{self.out}: load it with messi_lib.consistency.hub.from_pretrained")
+        else:
+            notes = {"run": self.run, "steps": str(step)}
+            export_denoiser(self.out, denoiser.config, denoiser.state_dict(), notes)
+            print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB")
         return 0

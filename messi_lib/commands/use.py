@@ -84,8 +84,9 @@ class Sample:
     out: Path  # new folder for the images
     n: int = 64  # how many
     steps: int = 2  # noise levels an image passes: network calls, twice as many for heun and dpm2
+    sigmas: tuple[float, ...] = ()  # these levels instead, descending: 80 0.8
     seed: int = 0
-    run: str | None = None  # generator of this run; or
+    run: str | None = None  # generator of this run, as far as it has come; or
     model: Path | None = None  # of this file; neither: the one that ships
     # multistep: for consistency functions; the others solve the ODE of a run in its EDM stage
     sampler: Literal["multistep", "euler", "heun", "dpm2", "ancestral"] = "multistep"
@@ -95,20 +96,22 @@ class Sample:
         from .. import images, runs
         from ..consistency.denoiser import load_denoiser
         from ..consistency.ode import sample_ode
-        from ..consistency.sampling import sample_multistep, step_sigmas
+        from ..consistency.sampling import check_sigmas, sample_multistep, step_sigmas
+        from ..consistency.train import load_run
 
         if self.run is not None and self.model is not None:
             raise ValueError("--run and --model both name a generator: give one of them")
         if self.n < 1 or self.batch < 1:
             raise ValueError(f"n={self.n}, batch={self.batch}: both must be at least 1")
-        path = self.model
         if self.run is not None:
-            path = runs.runs_dir() / self.run / "generator.safetensors"
-        denoiser = load_denoiser(path)
+            denoiser, step = load_run(runs.runs_dir() / self.run)
+            print(f"run {self.run} after {step} steps")
+        else:
+            denoiser = load_denoiser(self.model)
         draw = sample_multistep
         if self.sampler != "multistep":
             draw = functools.partial(sample_ode, solver=self.sampler)
-        sigmas = step_sigmas(self.steps, denoiser)
+        sigmas = check_sigmas(self.sigmas or step_sigmas(self.steps, denoiser), denoiser)
         out = _empty_folder(self.out)
         drawn = []
         for start in range(0, self.n, self.batch):

@@ -120,5 +120,9 @@ class QKVAttention(nn.Module):
 
     def forward(self, qkv: Tensor) -> Tensor:
         """(B, 3 H D, S) -> (B, H D, S)"""
-        q, k, v = rearrange(qkv, "b (three h d) s -> three b h s d", three=3, h=self.num_heads)
+        # Cut along the last axis, so that the backward pass joins the three without transposing.
+        q, k, v = (
+            rearrange(part, "b s (h d) -> b h s d", h=self.num_heads)
+            for part in qkv.transpose(1, 2).chunk(3, dim=2)
+        )
         return rearrange(attention(q, k, v), "b h s d -> b (h d) s")

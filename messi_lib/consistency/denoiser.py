@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from .. import runs
 from ..profiles import ConsistencyConfig
 from ..training.checkpoints import load_weights
+from .augment import LABELS
 from .noise import Preconditioning, broadcast, time_input
-from .unet import Inject, UNet
+from .unet import Inject, UNet, zero_init
 
 
 class Denoiser(nn.Module):
@@ -33,6 +34,8 @@ class Denoiser(nn.Module):
             smooth patch then takes one number, where F alone must carry the noise of all 3 p^2
             values through its few channels.
         boundary: True for a consistency function, False for a diffusion denoiser.
+        augment: give the network the labels of the augmentation (`augment.Augmentation`), so that
+            it learns warped photos as warped ones and never draws them unasked.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Denoiser(nn.Module):
         sigma_min: float = 0.002,
         sigma_max: float = 80.0,
         boundary: bool = True,
+        augment: bool = False,
         config: ConsistencyConfig | None = None,
     ):
         super().__init__()
@@ -58,6 +62,8 @@ class Denoiser(nn.Module):
         self.sigma_max = sigma_max
         self.boundary = boundary
         self.config = config
+        if augment:  # outside the UNet, whose state dict is that of the public code
+            self.label_embed = zero_init(nn.Linear(LABELS, 4 * unet.model_channels, bias=False))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -71,6 +77,7 @@ class Denoiser(nn.Module):
         *,
         boundary: bool | None = None,
         inject: Inject | None = None,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """EDM eq. 7.
 
@@ -78,6 +85,8 @@ class Denoiser(nn.Module):
             x: noisy images (B, 3, S, S), clean range [-1, 1] plus noise.
             sigma: one noise level, or one per image (B,).
             boundary: overrides the preconditioning of this denoiser.
+            inject: a condition of chapter 06, see `unet.Inject`.
+            labels: how the images were warped, (B, 9); None: not at all, as when sampling.
 
         Returns:
             (B, 3, S, S), not clamped.
@@ -87,8 +96,13 @@ class Denoiser(nn.Module):
         scaling = Preconditioning(self.sigma_data, self.sigma_min, boundary)
         c_skip, c_out, c_in = scaling(sigma)
         scaled = c_in * x
+        if labels is not None and not hasattr(self, "label_embed"):
+            raise ValueError("labels, but this denoiser was built without augment=True")
         h = self.unet(
-            F.pixel_unshuffle(scaled, self.patch), time_input(sigma.flatten()), inject=inject
+            F.pixel_unshuffle(scaled, self.patch),
+            time_input(sigma.flatten()),
+            inject=inject,
+            extra=None if labels is None else self.label_embed(labels),
         )
         if self.gate:
             h, g = h[:, :-1], h[:, -1:].repeat_interleave(self.patch, 2)
@@ -123,6 +137,7 @@ def build_denoiser(config: ConsistencyConfig, *, boundary: bool = True) -> Denoi
         num_head_channels=config.num_head_channels,
         use_scale_shift_norm=config.use_scale_shift_norm,
         resblock_updown=config.resblock_updown,
+        checkpoint_rates=config.checkpoint_rates,
     )
     return Denoiser(
         unet,
@@ -133,6 +148,7 @@ def build_denoiser(config: ConsistencyConfig, *, boundary: bool = True) -> Denoi
         sigma_min=config.sigma_min,
         sigma_max=config.sigma_max,
         boundary=boundary,
+        augment=config.augment > 0,
         config=config,
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +18,7 @@ from torch import Tensor
 
 from .denoiser import Denoiser
 from .noise import broadcast, karras_sigmas
-from .objectives import draw_noise, pseudo_huber, student_and_target
-from .unet import Inject
+from .objectives import Losses, draw_noise, pseudo_huber, student_and_target
 
 
 def ct_scales(step: int, total: int, start: int = 2, end: int = 150) -> int:
@@ -121,8 +121,8 @@ def ct_loss(
     *,
     scales: int,
     distance: str = "l2",
-    inject: Inject | None = None,
-) -> Tensor:
+    **condition: Any,
+) -> Losses:
     """Consistency training (Song et al. 2023, eq. 10 and algorithm 3).
 
     L = E d(f(y + t_{n+1} z, t_{n+1}), sg f-(y + t_n z, t_n)), n uniform, the same z on both sides.
@@ -134,7 +134,7 @@ def ct_loss(
         distance: a name in `DISTANCES`.
 
     Returns:
-        The loss of each image, (B,).
+        Loss and upper noise level of each image.
 
     Raises:
         ValueError: an unknown distance, or fewer than two levels.
@@ -148,9 +148,9 @@ def ct_loss(
         (images + broadcast(t, images) * z, t),
         (images + broadcast(r, images) * z, r),
         boundary=True,
-        inject=inject,
+        **condition,
     )
-    return measure(student, wanted)
+    return Losses(measure(student, wanted), t)
 
 
 def heun_step(teacher: Denoiser, x: Tensor, t: Tensor, r: Tensor) -> Tensor:
@@ -176,8 +176,8 @@ def cd_loss(
     teacher: Denoiser,
     scales: int = 40,
     distance: str = "l2",
-    inject: Inject | None = None,
-) -> Tensor:
+    **condition: Any,
+) -> Losses:
     """Consistency distillation (Song et al. 2023, eq. 7 and algorithm 2).
 
     L = E d(f(x, t_{n+1}), sg f-(x^, t_n)) with x = y + t_{n+1} z, and x^ one Heun step of the
@@ -192,9 +192,9 @@ def cd_loss(
     with torch.no_grad():
         along = heun_step(teacher, x, t, r)
     student, wanted = student_and_target(
-        denoiser, target, (x, t), (along, r), boundary=True, inject=inject
+        denoiser, target, (x, t), (along, r), boundary=True, **condition
     )
-    return measure(student, wanted)
+    return Losses(measure(student, wanted), t)
 
 
 def ict_loss(
@@ -206,8 +206,8 @@ def ict_loss(
     p_mean: float = -1.1,
     p_std: float = 2.0,
     huber_c: float = 0.03,
-    inject: Inject | None = None,
-) -> Tensor:
+    **condition: Any,
+) -> Losses:
     """Improved consistency training (Song and Dhariwal 2024): the network is its own target.
 
     L = E 1/(t_{n+1} - t_n) d(f(y + t_{n+1} z, t_{n+1}), sg f(y + t_n z, t_n)) with d the
@@ -224,6 +224,6 @@ def ict_loss(
         (images + broadcast(t, images) * z, t),
         (images + broadcast(r, images) * z, r),
         boundary=True,
-        inject=inject,
+        **condition,
     )
-    return pseudo_huber(student, wanted, huber_c) / (t - r)
+    return Losses(pseudo_huber(student, wanted, huber_c) / (t - r), t)

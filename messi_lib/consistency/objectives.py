@@ -2,17 +2,26 @@
 paper.
 
 Notation: y clean images, z ~ N(0, I), D the denoiser with EDM preconditioning, sd = sigma_data,
-sg = stop-gradient. `weight` divides out the scale at which the network's output enters D.
+sg = stop-gradient. `weight` divides out the scale at which the network's output enters D. What else
+a denoiser takes (`inject`, `labels`) is handed on to it as `condition`.
 """
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .denoiser import Denoiser
 from .noise import broadcast
-from .unet import Inject
+
+
+class Losses(NamedTuple):
+    """The loss of each image, (B,), and the noise level at which the network saw it, (B,)."""
+
+    loss: Tensor
+    sigma: Tensor
 
 
 def lognormal_sigmas(
@@ -35,8 +44,8 @@ def edm_loss(
     *,
     p_mean: float = -1.2,
     p_std: float = 1.2,
-    inject: Inject | None = None,
-) -> Tensor:
+    **condition: Any,
+) -> Losses:
     """Denoising score matching (Karras et al. 2022, eq. 8 and table 1).
 
     L = E w(s) ||D(y + s z, s) - y||^2 / dim with w = (s^2 + sd^2) / (s sd)^2, ln s ~ N(p_mean,
@@ -46,15 +55,15 @@ def edm_loss(
         images: clean (B, 3, S, S) in [-1, 1].
 
     Returns:
-        The loss of each image, (B,).
+        Loss and noise level of each image.
     """
     sigma = lognormal_sigmas(len(images), p_mean, p_std, generator, images.device)
     z = draw_noise(images, generator)
     s = broadcast(sigma, images)
-    estimate = denoiser(images + s * z, sigma, boundary=False, inject=inject)
+    estimate = denoiser(images + s * z, sigma, boundary=False, **condition)
     sd = denoiser.sigma_data
     weight = (sigma**2 + sd**2) / (sigma * sd) ** 2
-    return weight * (estimate - images).square().flatten(1).mean(1)
+    return Losses(weight * (estimate - images).square().flatten(1).mean(1), sigma)
 
 
 def ect_partner(t: Tensor, stage: int, q: float = 2.0, k: float = 8.0, b: float = 1.0) -> Tensor:
@@ -84,7 +93,7 @@ def student_and_target(
     lower: tuple[Tensor, Tensor],
     *,
     boundary: bool,
-    inject: Inject | None = None,
+    **condition: Any,
 ) -> tuple[Tensor, Tensor]:
     """Both sides of a consistency loss: the second without gradient, with the same dropout mask.
 
@@ -95,11 +104,11 @@ def student_and_target(
     """
     place = upper[0].device
     before = _rng_state(place)
-    student = denoiser(*upper, boundary=boundary, inject=inject)
+    student = denoiser(*upper, boundary=boundary, **condition)
     after = _rng_state(place)
     with torch.no_grad():
         _set_rng_state(place, before)
-        wanted = target(*lower, boundary=boundary, inject=inject)
+        wanted = target(*lower, boundary=boundary, **condition)
     _set_rng_state(place, after)
     return student, wanted
 
@@ -114,8 +123,8 @@ def ect_loss(
     p_std: float = 2.0,
     q: float = 2.0,
     huber_c: float = 0.0,
-    inject: Inject | None = None,
-) -> Tensor:
+    **condition: Any,
+) -> Losses:
     """Easy consistency tuning (Geng et al. 2024, eq. 13): no teacher and no copy of the network.
 
     L = E 1/(t - r) d(D(y + t z, t), sg D(y + r z, r)), ln t ~ N(p_mean, p_std^2), the same z
@@ -126,7 +135,7 @@ def ect_loss(
         stage: 0, 1, ...: how close r has come to t.
 
     Returns:
-        The loss of each image, (B,).
+        Loss and noise level of each image.
     """
     t = lognormal_sigmas(len(images), p_mean, p_std, generator, images.device)
     r = ect_partner(t, stage, q)
@@ -139,10 +148,10 @@ def ect_loss(
         (images + broadcast(t, images) * z, t),
         (images + broadcast(r, images) * z, level),
         boundary=False,
-        inject=inject,
+        **condition,
     )
     target = torch.where(broadcast(r, images) > 0, target, images)
-    return pseudo_huber(student, target, huber_c) / (t - r)
+    return Losses(pseudo_huber(student, target, huber_c) / (t - r), t)
 
 
 def _rng_state(device: torch.device) -> Tensor:

@@ -96,3 +96,26 @@ def sample_ode(
         else:
             x = SOLVERS[solver](x, t, r, slope)
     return x.clamp(-1, 1)
+
+
+@torch.no_grad()
+def ode_path(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float] | Tensor) -> Tensor:
+    """The path of the ODE from given points down the levels, by Heun's method, unclipped.
+
+    Args:
+        denoiser: a diffusion denoiser, of images or of the toy's points.
+        x: (B, ...), at the first level.
+        sigmas: L levels, descending.
+
+    Returns:
+        (L, B, ...): where the path is at each level; its first entry is `x`.
+    """
+    levels = check_sigmas(sigmas, denoiser)
+
+    def slope(x: Tensor, level: float) -> Tensor:
+        return (x - denoiser(x, level, boundary=False)) / level
+
+    path = [x]
+    for t, r in zip(levels, levels[1:]):
+        path.append(_heun(path[-1], t, r, slope))
+    return torch.stack(path)

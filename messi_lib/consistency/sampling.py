@@ -33,8 +33,8 @@ def check_sigmas(sigmas: Sequence[float] | Tensor, denoiser: Denoiser) -> list[f
         raise ValueError("sigmas is empty: give at least one noise level")
     if any(a <= b for a, b in zip(levels, levels[1:])):
         raise ValueError(f"sigmas {levels} must descend strictly")
-    top, bottom = denoiser.sigma_max * (1 + 1e-6), denoiser.sigma_min
-    if levels[0] > top or levels[-1] < bottom * (1 - 1e-6):
+    top, bottom = denoiser.sigma_max * (1 + 1e-5), denoiser.sigma_min
+    if levels[0] > top or levels[-1] < bottom * (1 - 1e-5):
         raise ValueError(f"sigmas {levels} must lie in [{bottom}, {denoiser.sigma_max}]")
     return levels
 

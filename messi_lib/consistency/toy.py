@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from ..profiles import ConsistencyConfig
 from ..runs import seed_generator
-from .discrete import cd_loss, ct_loss, ct_scales, ct_target_rate, ict_loss, ict_scales
 from .noise import Preconditioning, broadcast
-from .objectives import ect_loss, edm_loss
+from .recipes import Recipe
 
 RADIUS, SPREAD = 0.65, 0.05  # of the circle, and of each Gaussian on it
 
@@ -58,31 +57,14 @@ class ToyDenoiser(nn.Module):
         return c_skip * x + c_out * h
 
 
-Objective = Callable[..., Tensor]
-
-
-def _edm(student, target, teacher, points, generator, step, total) -> Tensor:
-    return edm_loss(student, points, generator)
-
-
-def _ct(student, target, teacher, points, generator, step, total) -> Tensor:
-    return ct_loss(student, target, points, generator, scales=ct_scales(step, total, 2, 50))
-
-
-def _cd(student, target, teacher, points, generator, step, total) -> Tensor:
-    return cd_loss(student, target, points, generator, teacher=teacher, scales=40)
-
-
-def _ict(student, target, teacher, points, generator, step, total) -> Tensor:
-    scales = ict_scales(step, total, 10, 640)
-    return ict_loss(student, points, generator, scales=scales, huber_c=0.00054 * math.sqrt(2))
-
-
-def _ect(student, target, teacher, points, generator, step, total) -> Tensor:
-    return ect_loss(student, points, generator, stage=8 * step // total)
-
-
-OBJECTIVES: dict[str, Objective] = {"edm": _edm, "ct": _ct, "cd": _cd, "ict": _ict, "ect": _ect}
+# The published schedules are for hundreds of thousands of steps on images; these for thousands.
+SETTINGS: dict[str, dict] = {
+    "edm": {},
+    "ct": {"scales": (2, 50), "target_rate": 0.9},
+    "cd": {},
+    "ict": {"scales": (10, 640)},
+    "ect": {"edm_fraction": 0.0},
+}
 
 
 def train_toy(
@@ -97,14 +79,14 @@ def train_toy(
     """Train on fresh points and return the averaged network.
 
     Args:
-        objective: a name in `OBJECTIVES`.
+        objective: a name in `SETTINGS`.
         start: network to begin with; for `cd` it is the teacher too, and must be given.
 
     Raises:
         ValueError: an unknown objective, or distillation without a teacher.
     """
-    if objective not in OBJECTIVES:
-        raise ValueError(f"objective={objective!r}: use {', '.join(map(repr, OBJECTIVES))}")
+    if objective not in SETTINGS:
+        raise ValueError(f"objective={objective!r}: use {', '.join(map(repr, SETTINGS))}")
     if objective == "cd" and start is None:
         raise ValueError("cd distils a diffusion model: give one trained with 'edm' as start")
     threads = torch.get_num_threads()
@@ -121,21 +103,22 @@ def _train(
     torch.manual_seed(seed)
     student = copy.deepcopy(start) if start is not None else ToyDenoiser()
     student.requires_grad_(True)
-    target, average = (copy.deepcopy(student).requires_grad_(False) for _ in range(2))
+    teacher = start if objective == "cd" else None
+    recipe = Recipe(
+        ConsistencyConfig(objective=objective, steps=steps, **SETTINGS[objective]), student, teacher
+    )
+    average = copy.deepcopy(student).requires_grad_(False)
     optimizer = torch.optim.RAdam(student.parameters(), lr=lr)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
         generator = seed_generator(seed, "toy", step)
         points = eight_gaussians(batch, generator)
-        loss = OBJECTIVES[objective](student, target, start, points, generator, step, steps).mean()
+        loss = recipe(student, points, generator, step).loss.mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if objective == "ct":
-            _follow(target, student, ct_target_rate(ct_scales(step, steps, 2, 50), 2, 0.9))
-        if objective == "cd":
-            _follow(target, student, 0.95)
+        recipe.after_step(student, step)
         _follow(average, student, min(0.99, (1 + step) / (10 + step)))
     return average
 

@@ -1,12 +1,14 @@
-"""The default recipe: an EDM stage, then easy consistency tuning, in one network and one run.
+"""Training of a generator on photos of one subject.
 
-No teacher, no target copy, no perceptual network. A run that is stopped in its first stage is still
-a diffusion model, and its Heun samples are the quality that the second stage can hope for.
+The default recipe is an EDM stage, then easy consistency tuning, in one network and one run: no
+teacher, no target copy, no perceptual network. A run that is stopped in its first stage is still a
+diffusion model, and its Heun samples are the quality that the second stage can hope for.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,31 +17,31 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .. import images as pixels
 from ..profiles import ConsistencyConfig
 from ..runs import Run, device, to_json
-from ..training.checkpoints import save_weights
+from ..training.budget import Budget, activation_bytes, budget
+from ..training.checkpoints import newest_average, save_weights
 from ..training.ema import PowerEMA
-from ..training.loop import TrainResult, train
+from ..training.loop import LossFn, NonFiniteLoss, TrainResult, train
 from ..training.sampler import PositionSampler
-from .denoiser import Denoiser, build_denoiser
-from .objectives import ect_loss, edm_loss
+from .augment import Augmentation
+from .denoiser import Denoiser, build_denoiser, config_from_json, load_denoiser
+from .recipes import Recipe, check_objective, stage_of
 
-
-def stage_of(config: ConsistencyConfig, step: int) -> int:
-    """-1 in the EDM stage; 0, 1, ... `ect_stages - 1` in consistency tuning. `step` counts from
-    0."""
-    first = round(config.edm_fraction * config.steps)
-    if step < first:
-        return -1
-    return min(
-        (step - first) * config.ect_stages // max(config.steps - first, 1), config.ect_stages - 1
-    )
+# Fields of a configuration that decide which weights fit.
+ARCHITECTURE = {
+    "image_size", "patch", "gate", "model_channels", "channel_mult", "num_res_blocks",
+    "attention_resolutions", "num_head_channels", "use_scale_shift_norm", "resblock_updown",
+}  # fmt: skip
 
 
 def make_batches(config: ConsistencyConfig, images: np.ndarray) -> Callable[[int], Tensor]:
     """`step -> (batch, 3, S, S)` in [-1, 1], flipped left-right at random when `config.flip`.
+
+    With `config.augment`, flips are left to the augmentation, which tells the network of them.
 
     Raises:
         ValueError: images of another size, or fewer than a batch.
@@ -54,7 +56,7 @@ def make_batches(config: ConsistencyConfig, images: np.ndarray) -> Callable[[int
 
     def batch_at(step: int) -> Tensor:
         batch = images[sampler(step).numpy()]
-        if config.flip:
+        if config.flip and not config.augment:
             coin = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
             flipped = torch.rand(len(batch), generator=coin) < 0.5
             for index in flipped.nonzero()[:, 0].tolist():  # as bytes, ten times faster than later
@@ -64,32 +66,73 @@ def make_batches(config: ConsistencyConfig, images: np.ndarray) -> Callable[[int
     return batch_at
 
 
-def make_loss(config: ConsistencyConfig):
-    """The loss of a step: EDM first, then ECT with its stage; see `stage_of`."""
+def check_wishes(config: ConsistencyConfig, images: np.ndarray) -> None:
+    """Refuse what `train_consistency` would refuse, before a run's folder is made.
+
+    Raises:
+        ValueError, FileNotFoundError: as `train_consistency`.
+    """
+    check_objective(config.objective, bool(config.teacher))
+    for file in (config.teacher, config.start):
+        if file not in ("", "shipped") and not Path(file).is_file():
+            raise FileNotFoundError(f"{file} is missing: give a generator.safetensors")
+    make_batches(config, images)
+
+
+def make_loss(config: ConsistencyConfig, recipe: Recipe) -> LossFn:
+    """The loss function of the training loop: augmentation, then the recipe's objective.
+
+    Raises (when called):
+        NonFiniteLoss: with the noise levels of the images whose loss is not finite.
+    """
+    warp = Augmentation(config.augment) if config.augment else None
 
     def loss_fn(
         denoiser: Denoiser, batch: Tensor, generator: torch.Generator, step: int
     ) -> tuple[Tensor, dict[str, float]]:
         batch = batch.to(next(denoiser.parameters()).device)
+        condition = {}
+        if warp is not None:
+            batch, condition["labels"] = warp(batch, generator)
+        loss, sigma = recipe(denoiser, batch, generator, step, **condition)
+        broken = ~torch.isfinite(loss)
+        if broken.any():
+            levels = ", ".join(f"{level:.4g}" for level in sigma[broken][:5].tolist())
+            raise NonFiniteLoss(f"the loss is {loss[broken][0].item()} at sigma {levels}")
+        loss = loss.mean()
         stage = stage_of(config, step)
+        if config.objective != "ect":
+            return loss, {config.objective: float(loss.detach())}
         if stage < 0:
-            loss = edm_loss(
-                denoiser, batch, generator, p_mean=config.edm_p_mean, p_std=config.edm_p_std
-            ).mean()
             return loss, {"edm": float(loss.detach())}
-        loss = ect_loss(
-            denoiser,
-            batch,
-            generator,
-            stage=stage,
-            p_mean=config.ect_p_mean,
-            p_std=config.ect_p_std,
-            q=config.ect_q,
-            huber_c=config.ect_huber_c,
-        ).mean()
         return loss, {"ect": float(loss.detach()), "stage": float(stage)}
 
     return loss_fn
+
+
+def begin_with(denoiser: Denoiser, start: str) -> None:
+    """Copy trained weights into a new denoiser of the same architecture.
+
+    Args:
+        start: file of a generator, or "shipped" for the one in the repository.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: a generator of another architecture.
+    """
+    trained = load_denoiser(None if start == "shipped" else start)
+    theirs, ours = trained.state_dict(), denoiser.state_dict()
+    extra = ours.keys() - theirs.keys()
+    fits = all(name in ours and ours[name].shape == value.shape for name, value in theirs.items())
+    if not fits or extra - {"label_embed.weight"}:  # that one begins at zero: no label, no change
+        differing = [
+            f"{name}={getattr(trained.config, name)}"
+            for name in sorted(ARCHITECTURE)
+            if getattr(trained.config, name) != getattr(denoiser.config, name)
+        ]
+        raise ValueError(
+            f"start={start!r} is of another architecture: train with {', '.join(differing)}"
+        )
+    denoiser.load_state_dict(theirs, strict=False)
 
 
 def train_consistency(
@@ -103,22 +146,87 @@ def train_consistency(
     """Train (or go on with) a generator on uint8 images (N, S, S, 3) and export its EMA weights.
 
     The export, `run.folder/generator.safetensors`, is what `load_denoiser` reads.
+
+    Raises:
+        ValueError: images that do not fit (see `make_batches`), an objective that is unknown or
+            lacks its teacher, a loss that is not finite. FileNotFoundError: no such teacher.
     """
     torch.manual_seed(config.seed)
     denoiser = build_denoiser(config).to(device())
+    if config.start:
+        begin_with(denoiser, config.start)
+    teacher = load_denoiser(config.teacher, device()) if config.teacher else None
+    recipe = Recipe(config, denoiser, teacher)
     result = train(
         run,
         denoiser,
-        make_loss(config),
+        make_loss(config, recipe),
         make_batches(config, images),
         config,
         on_log=on_log,
+        after_step=recipe.after_step,
+        slow={} if recipe.target is None else {"target": recipe.target},
         quiet=quiet,
     )
     export_denoiser(
         run.folder / "generator.safetensors", config, result.ema, {"steps": str(result.step)}
     )
     return result
+
+
+def stored_config(folder: Path) -> ConsistencyConfig:
+    """The configuration of a run's folder.
+
+    Raises:
+        FileNotFoundError: no run there. ValueError: a run of another kind.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: is the run's name right?")
+    return config_from_json(path.read_text())
+
+
+def load_run(folder: Path) -> tuple[Denoiser, int]:
+    """The generator of a run as far as it has come, in eval mode, and its step.
+
+    Raises:
+        FileNotFoundError, ValueError: as `stored_config` and `newest_average`.
+    """
+    denoiser = build_denoiser(stored_config(folder))
+    weights, step = newest_average(folder)
+    denoiser.load_state_dict(weights)
+    return denoiser.eval().requires_grad_(False).to(device()), step
+
+
+def dry_run(config: ConsistencyConfig) -> Budget:
+    """What a training would take, from one step without content: seconds, whatever the size.
+
+    The step is one of the objective that costs most memory in this run; bf16 unless
+    `config.precision` is "fp32".
+
+    Raises:
+        ValueError: a network that cannot be built, an unknown objective.
+    """
+    half = config.precision != "fp32"
+    copies = {"ct": 1, "cd": 2}.get(config.objective, 0)
+    with FakeTensorMode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+        denoiser = build_denoiser(config).train()
+        objective = "edm" if config.objective == "cd" else config.objective  # needs no teacher
+        recipe = Recipe(dataclasses.replace(config, objective=objective), denoiser)
+
+        def loss_of(images: int) -> Tensor:
+            batch = torch.zeros(images, *denoiser.shape)
+            generator = torch.Generator().manual_seed(0)
+            return recipe(denoiser, batch, generator, config.steps - 1).loss.mean()
+
+        each = activation_bytes(loss_of)
+        return budget(
+            denoiser,
+            each * (config.microbatch or config.batch),
+            copies=copies,
+            average_on_device=not config.ema_device,
+            half=half,
+        )
 
 
 def averaged(denoiser: Denoiser, ema: dict[str, Tensor]) -> Denoiser:
@@ -131,6 +239,11 @@ def averaged(denoiser: Denoiser, ema: dict[str, Tensor]) -> Denoiser:
 def export_denoiser(
     path: Path, config: ConsistencyConfig, state: dict[str, Tensor], notes: dict[str, str]
 ) -> Path:
-    """Write weights for `load_denoiser`, in half precision, with their configuration."""
+    """Write weights for `load_denoiser`, in half precision, with their configuration.
+
+    Of the files that the training began with, only the names are written.
+    """
+    names = {field: Path(getattr(config, field)).name for field in ("start", "teacher")}
+    config = dataclasses.replace(config, **names)
     metadata = {"kind": "generator", "config": json.dumps(to_json(config)), **notes}
     return save_weights(path, state, metadata)

@@ -100,7 +100,7 @@ def fusion_loss(
         q=config.ect_q,
         huber_c=config.ect_huber_c,
         inject=inject,
-    )
+    ).loss
 
 
 def train_fusion(

@@ -42,9 +42,9 @@ def test_ct_and_cd_losses_equal_the_public_code(monkeypatch, distance):
     given = student, target, entry["x0"], torch.Generator()
     theirs = entry["consistency_losses"]
     with torch.no_grad():
-        close(ct_loss(*given, scales=18, distance=distance), theirs[f"{distance}_CT_N18"])
+        close(ct_loss(*given, scales=18, distance=distance).loss, theirs[f"{distance}_CT_N18"])
         ours = cd_loss(*given, teacher=teacher, scales=18, distance=distance)
-        close(ours, theirs[f"{distance}_CD_N18"])
+        close(ours.loss, theirs[f"{distance}_CD_N18"])
 
 
 def test_l2_at_32_pixels_is_coarser_than_l2():
@@ -120,10 +120,10 @@ def test_the_exact_consistency_function_fits_best(kind):
                 def forward(self, x, sigma, **options):
                     return (student if target() else exact)(x, sigma, **options)
 
-            return ict_loss(Both(0.2, s), data, generator, scales=161).mean().item()
+            return ict_loss(Both(0.2, s), data, generator, scales=161).loss.mean().item()
         if kind == "ct":
-            return ct_loss(student, exact, data, generator, scales=151).mean().item()
-        return cd_loss(student, exact, data, generator, teacher=exact, scales=40).mean().item()
+            return ct_loss(student, exact, data, generator, scales=151).loss.mean().item()
+        return cd_loss(student, exact, data, generator, teacher=exact, scales=40).loss.mean().item()
 
     assert at(0.3) < at(0.24) and at(0.3) < at(0.36)
 
@@ -139,8 +139,8 @@ def test_only_the_student_learns(kind):
         loss = {"ct": ct_loss, "cd": cd_loss}[kind](
             student, target, images, generator, scales=11, **more
         )
-    assert loss.shape == (3,) and torch.isfinite(loss).all()
-    loss.mean().backward()
+    assert loss.loss.shape == (3,) and torch.isfinite(loss.loss).all()
+    loss.loss.mean().backward()
     assert all(p.grad is None for p in target.parameters())
     assert any(p.grad is not None and p.grad.any() for p in student.parameters())
 

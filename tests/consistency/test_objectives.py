@@ -17,14 +17,14 @@ def test_edm_loss_equals_the_public_code(monkeypatch):
     monkeypatch.setattr(objectives, "lognormal_sigmas", lambda *a: entry["sigma4"])
     monkeypatch.setattr(objectives, "draw_noise", lambda *a: entry["noise"])
     losses = edm_loss(denoiser, entry["x0"], torch.Generator())
-    close(losses, entry["edm_losses"]["loss"])
+    close(losses.loss, entry["edm_losses"]["loss"])
 
 
 def test_edm_loss_is_least_for_the_true_posterior_mean():
     data = 0.2 + 0.3 * torch.randn(256, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
     def at(mu, s):
-        return edm_loss(GaussianDenoiser(mu, s), data, torch.Generator().manual_seed(1)).mean()
+        return edm_loss(GaussianDenoiser(mu, s), data, torch.Generator().manual_seed(1)).loss.mean()
 
     # The closed form takes one level per batch, so all images get the first one.
     assert at(0.2, 0.3) < at(0.6, 0.3) and at(0.2, 0.3) < at(0.2, 0.9)
@@ -52,7 +52,7 @@ def test_the_student_is_drawn_to_the_exact_consistency_function():
 
     def at(s):
         generator = torch.Generator().manual_seed(1)
-        return ect_loss(Student(0.2, s), data, generator, stage=7).mean().item()
+        return ect_loss(Student(0.2, s), data, generator, stage=7).loss.mean().item()
 
     assert at(0.3) < at(0.24) and at(0.3) < at(0.36)
 
@@ -92,7 +92,7 @@ def test_the_target_carries_no_gradient():
         return out
 
     denoiser.forward = spy
-    ect_loss(denoiser, images, torch.Generator().manual_seed(0), stage=5).mean().backward()
+    ect_loss(denoiser, images, torch.Generator().manual_seed(0), stage=5).loss.mean().backward()
     assert calls == [True, False]
 
 
@@ -108,5 +108,6 @@ def test_pseudo_huber_runs_from_square_to_norm():
 def test_losses_are_functions_of_their_generator(loss):
     denoiser, images = tiny_denoiser(), torch.rand(3, 3, 16, 16) * 2 - 1
     same = [loss(denoiser, images, seed_generator(0, "x")) for _ in range(2)]
-    assert torch.equal(*same) and same[0].shape == (3,)
-    assert not torch.equal(same[0], loss(denoiser, images, seed_generator(1, "x")))
+    assert torch.equal(same[0].loss, same[1].loss) and same[0].loss.shape == (3,)
+    assert torch.equal(same[0].sigma, same[1].sigma) and (same[0].sigma > 0).all()
+    assert not torch.equal(same[0].loss, loss(denoiser, images, seed_generator(1, "x")).loss)

@@ -3,7 +3,7 @@ import torch
 
 from messi_lib.consistency.denoiser import Denoiser
 from messi_lib.consistency.noise import karras_sigmas
-from messi_lib.consistency.ode import SOLVERS, ancestral_levels, sample_ode
+from messi_lib.consistency.ode import SOLVERS, ancestral_levels, ode_path, sample_ode
 
 from .reference import close, fixture, network
 from .toys import GaussianDenoiser
@@ -58,3 +58,14 @@ def test_number_of_calls_and_progress(solver, calls):
 def test_an_unknown_solver_is_refused():
     with pytest.raises(ValueError, match="solver='rk4': use 'euler'"):
         sample_ode(GaussianDenoiser(), 1, [80.0], generator(), solver="rk4")
+
+
+def test_a_path_is_that_of_the_gaussian_ode():
+    """x - mu shrinks as sqrt(s^2 + sigma^2), for data N(mu, s^2)."""
+    denoiser = GaussianDenoiser(0.2, 0.3)
+    levels = karras_sigmas(200, 0.002, 5.0)
+    x = 5 * torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    path = ode_path(denoiser, x, levels)
+    assert path.shape == (200, 4, 3, 8, 8) and torch.equal(path[0], x)
+    shrink = ((0.3**2 + levels**2) / (0.3**2 + 5.0**2)).sqrt().view(-1, 1, 1, 1, 1)
+    torch.testing.assert_close(path, 0.2 + (x - 0.2) * shrink, atol=2e-3, rtol=2e-3)

@@ -9,7 +9,7 @@ from messi_lib.consistency.noise import karras_sigmas
 from messi_lib.consistency.ode import sample_ode
 from messi_lib.consistency.sampling import sample_multistep
 from messi_lib.consistency.toy import (
-    OBJECTIVES,
+    SETTINGS,
     ToyDenoiser,
     eight_gaussians,
     sliced_wasserstein,
@@ -46,7 +46,7 @@ def samples(objective: str, network: ToyDenoiser) -> torch.Tensor:
     return sample_multistep(network, N, [80.0, 0.8] if objective == "ct" else [80.0], draw(3))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", SETTINGS)
 def test_every_objective_finds_the_eight_gaussians(objective):
     real = eight_gaussians(N, draw(1))
     if objective == "edm":

@@ -122,3 +122,97 @@ def test_labels_are_needed_exactly_with_classes():
 def test_head_size_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="does not divide"):
         small(num_head_channels=48)
+
+
+def trained(**changes):
+    """As `small`, without zeros: every branch counts."""
+    torch.manual_seed(0)
+    unet = small(resblock_updown=True, use_scale_shift_norm=True, **changes)
+    for parameter in unet.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return unet
+
+
+def test_the_fixture_in_channels_last():
+    unet, entry = network("tiny")
+    x = entry["x"].contiguous(memory_format=torch.channels_last)
+    close(unet.to(memory_format=torch.channels_last)(x, entry["t"]), entry["out"])
+
+
+def test_autocast_is_close_and_trains():
+    unet = trained()
+    x, t = torch.randn(2, 3, 16, 16), torch.ones(2)
+    expected = unet(x, t)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = unet(x, t)
+    close(out.float(), expected, 0.05)
+    out.float().square().mean().backward()
+    assert all(p.grad.isfinite().all() and p.grad.any() for p in unet.parameters())
+
+
+def test_extra_is_added_to_the_time_embedding():
+    unet = trained()
+    x, t, extra = torch.randn(2, 3, 16, 16), torch.ones(2), torch.randn(2, 128)
+    plain = unet(x, t)
+    assert torch.equal(unet(x, t, extra=torch.zeros(2, 128)), plain)
+    out = unet(x, t, extra=extra)
+    assert not torch.allclose(out, plain)
+    unet.time_embed.register_forward_hook(lambda module, args, emb: emb + extra)
+    assert torch.equal(unet(x, t), out)
+
+
+def gradients(unet, x, t):
+    """Output and gradients; one seed, so that dropout draws the same masks."""
+    torch.manual_seed(1)
+    out = unet(x, t)
+    unet.zero_grad()
+    out.square().mean().backward()
+    return [out.detach(), *(p.grad.clone() for p in unet.parameters())]
+
+
+@pytest.mark.parametrize("rates", [(1,), (2,), (1, 2)])
+def test_recomputing_changes_neither_output_nor_gradients_nor_names(rates):
+    plain, recomputing = trained(dropout=0.5), trained(dropout=0.5, checkpoint_rates=rates)
+    recomputing.load_state_dict(plain.state_dict(), strict=True)
+    x, t = torch.randn(2, 3, 16, 16), torch.ones(2)
+    for one, two in zip(gradients(plain, x, t), gradients(recomputing, x, t)):
+        assert torch.equal(one, two)
+
+
+def kept_bytes(unet, x, t):
+    """Bytes that the backward pass of one call keeps, besides the parameters."""
+    own = {p.untyped_storage().data_ptr() for p in unet.parameters()}
+    kept = {}  # by storage: several layers keep the same map
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)  # alive: no address comes twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        unet(x, t)
+    return sum(size for size, _ in kept.values())
+
+
+def test_recomputing_keeps_less_and_every_rate_counts():
+    x, t = torch.randn(2, 3, 16, 16), torch.ones(2)
+    sizes = {
+        rates: kept_bytes(trained(checkpoint_rates=rates), x, t)
+        for rates in [(), (1,), (2,), (1, 2)]
+    }
+    assert sizes[1, 2] < sizes[(1,)] < sizes[(2,)] < sizes[()]
+    assert sizes[1, 2] < 0.4 * sizes[()]
+
+
+def test_inject_is_called_once_per_block_when_recomputing():
+    unet = trained(checkpoint_rates=(1, 2))
+    names = []
+
+    def inject(name, h):
+        names.append(name)
+        return h + 1
+
+    unet(torch.randn(2, 3, 16, 16), torch.ones(2), inject=inject).sum().backward()
+    assert len(names) == len(set(names)) == len(unet.input_blocks) + 1 + len(unet.output_blocks)
