@@ -216,3 +216,4 @@ def test_inject_is_called_once_per_block_when_recomputing():
 
     unet(torch.randn(2, 3, 16, 16), torch.ones(2), inject=inject).sum().backward()
     assert len(names) == len(set(names)) == len(unet.input_blocks) + 1 + len(unet.output_blocks)
+
