@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from objectives import draw
+from PIL import Image
 
 from messi_lib.consistency.denoiser import Denoiser, build_denoiser
 from messi_lib.consistency.sampling import sample_multistep
@@ -27,7 +28,7 @@ from messi_lib.data.subject import pitch_subject
 from messi_lib.evaluation.features import extract, load_extractor
 from messi_lib.evaluation.frechet import frechet_distance
 from messi_lib.evaluation.kernel import kid
-from messi_lib.images import grid, write_png
+from messi_lib.images import grid
 from messi_lib.runs import runs_dir, seed_generator
 from messi_lib.training.checkpoints import load_weights
 
@@ -41,6 +42,12 @@ def kept_states(folder: Path, run: Path) -> dict[int, Denoiser]:
         denoiser.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("ema.")})
         found[int(metadata["step"])] = denoiser.eval().requires_grad_(False)
     return found
+
+
+def save_sheet(images: torch.Tensor, columns: int, path: Path) -> None:
+    """A contact sheet as JPEG: noisy samples make large PNGs."""
+    sheet = Image.fromarray(grid(images, columns=columns, scale=2))
+    sheet.save(path, quality=80, optimize=True)
 
 
 def main() -> None:
@@ -92,9 +99,9 @@ def main() -> None:
         for denoiser in states.values():
             generator = seed_generator(0, "sheet")
             rows.append(sample_multistep(denoiser, 12, [80.0, options.middle], generator))
-        write_png(grid(torch.cat(rows), columns=12, scale=2), options.out / "players-training.png")
+        save_sheet(torch.cat(rows), 12, options.out / "players-training.jpg")
         drawn = sample_multistep(final, 96, [80.0, options.middle], seed_generator(1, "sheet"))
-        write_png(grid(drawn, columns=16, scale=2), options.out / "players.png")
+        save_sheet(drawn, 16, options.out / "players.jpg")
 
 
 if __name__ == "__main__":

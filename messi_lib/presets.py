@@ -143,7 +143,7 @@ PRESETS: dict[str, dict[str, dict]] = {
             **_SMALL_UNET, steps=600, batch=32, images=2000, log_every=25, save_every=100
         ),
         "overnight": dict(
-            **_SMALL_UNET, steps=12000, batch=32, images=16000, log_every=50, save_every=200
+            **_SMALL_UNET, steps=10000, batch=32, images=16000, log_every=50, save_every=200
         ),
         "gpu": dict(
             **_LSUN_UNET,
