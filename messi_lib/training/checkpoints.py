@@ -171,6 +171,8 @@ class StateFiles:
                     network.load_state_dict(parts[name])
             except RuntimeError as error:
                 first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+                if len(first) > 160:  # all the names of a large network
+                    first = first[:160] + " ..."
                 raise ValueError(f"{path} belongs to another network: {first}") from error
             for name, value in parts["ema"].items():
                 ema[name].copy_(value)
