@@ -97,7 +97,8 @@ def main() -> None:
     held_out = pitch_subject(options.n, config.image_size, config.seed + 1)
     extractor = load_extractor("inception")
     real = extract(held_out, extractor)
-    facts = {"date": str(date.today()), "torch": torch.__version__, "passes": options.passes,
+    facts = {"benchmark": "objectives", "date": str(date.today()),
+             "torch": torch.__version__, "passes": options.passes,
              "batch": config.batch, "n": options.n, "size": config.image_size}  # fmt: skip
     for name in wanted:
         if name == "teacher":

@@ -68,7 +68,8 @@ def main() -> None:
     extractor = load_extractor("inception")
     real = extract(pitch_subject(options.n, config.image_size, config.seed + 1), extractor)
     floor = extract(pitch_subject(options.n, config.image_size, config.seed + 2), extractor)
-    facts = {"date": str(date.today()), "torch": torch.__version__, "run": "overnight",
+    facts = {"benchmark": "players", "date": str(date.today()),
+             "torch": torch.__version__, "run": "overnight",
              "batch": config.batch, "n": options.n, "size": config.image_size}  # fmt: skip
 
     def judge(features: np.ndarray, **what) -> None:

@@ -178,8 +178,12 @@ class StateFiles:
                 ema[name].copy_(value)
             state = optimizer.state_dict()
             state["state"] = {}
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             for name, value in parts["optimizer"].items():
                 index, _, field = name.partition(".")
+                if value.shape == weights[int(index)].shape:  # a moment: laid out as its weight,
+                    # because fused kernels walk through both as they lie in memory
+                    value = torch.empty_like(weights[int(index)], dtype=value.dtype).copy_(value)
                 state["state"].setdefault(int(index), {})[field] = value
             optimizer.load_state_dict(state)
             return int(metadata["step"])

@@ -204,6 +204,27 @@ def test_a_rare_average_on_the_cpu_resumes_too(tmp_path):
         assert not torch.equal(value, every.ema[name]) or not value.any()
 
 
+def test_moments_are_restored_in_the_layout_of_their_weights(tmp_path):
+    """A fused kernel walks through weights and moments as they lie in memory: both alike."""
+
+    def images(step):
+        return torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(step))
+
+    def loss_of(model, batch, generator, step):
+        return (model(batch) - batch.mean()).square().mean(), {}
+
+    made = {}
+    for name, lengths in (("whole", [20]), ("parts", [10, 20])):
+        for steps in lengths:
+            torch.manual_seed(0)
+            model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 1, 3))
+            config = dataclasses.replace(CONFIG, steps=steps, optimizer="adam", channels_last=True)
+            run = Run(name, config, folder=tmp_path / name)
+            made[name] = train(run, model, loss_of, images, config, quiet=True).model
+    for a, b in zip(made["whole"].parameters(), made["parts"].parameters()):
+        assert torch.equal(a, b)
+
+
 def test_compiling_in_place_keeps_names_and_numbers(tmp_path, monkeypatch):
     """What is compiled is the module itself (a compiler that changes nothing stands in here)."""
     asked = []
