@@ -23,6 +23,7 @@ class TrainConfig:
     """What every training needs, whatever it trains."""
 
     steps: int = 1000  # total optimiser steps; a later run with more steps goes on
+    horizon: int = 0  # steps that schedules and stages are made for; 0: `steps`
     batch: int = 32  # images per step
     microbatch: int = 0  # images per forward pass, gradients averaged over the batch; 0: all
     lr: float = 1e-3
@@ -39,8 +40,15 @@ class TrainConfig:
     compile: bool = False  # torch.compile, in place: minutes at the start, faster steps on a GPU
     log_every: int = 50
     save_every: int = 500
+    snapshots: int = 0  # averages kept for looking back, at log-spaced steps
+    disk_budget: str = ""  # most that the run may write, such as "20GB"; "": no limit
     workers: int = 0  # processes that prepare batches while the network computes
     seed: int = 0
+
+    @property
+    def span(self) -> int:
+        """Steps of the whole plan, of which `steps` may be the first part."""
+        return self.horizon or self.steps
 
 
 @dataclass(frozen=True)

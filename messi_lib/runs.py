@@ -7,6 +7,7 @@ written by the library.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -14,6 +15,7 @@ import math
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,26 +75,34 @@ def seed_generator(seed: int, *stream: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def atomic_write(path: Path | str, content: bytes | str) -> Path:
-    """Write `content` under a temporary name in the same folder, flush it to disk, rename it.
+@contextlib.contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """A temporary name in the same folder; what is written there gets `path`'s name at the end.
 
-    A reader (or a crash) sees the old file or the new one, never half of it.
+    It is flushed to disk first. A reader (or a crash) sees the old file or the new one, never half
+    of it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    payload = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
-            file.flush()
+        yield temporary
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-    return path
+
+
+def atomic_write(path: Path | str, content: bytes | str) -> Path:
+    """Write `content` as `atomic_path` does: all of it or nothing."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    return Path(path)
 
 
 def to_json(value: Any) -> Any:
@@ -112,8 +122,15 @@ def to_json(value: Any) -> Any:
     return value
 
 
+# Settings that say how far, how often and by what means, but not what a run is.
+MAY_CHANGE = (
+    "steps", "log_every", "save_every", "workers", "snapshots", "disk_budget", "microbatch",
+    "checkpoint_rates", "ema_device", "compile",
+)  # fmt: skip
+
+
 class Run:
-    """One experiment's folder.
+    """One experiment's folder. Of several processes of a job only the first (`RANK` 0) writes.
 
     Args:
         name: letters, digits, `-`, `_`, `.`; the folder is `runs_dir()/name` unless given.
@@ -132,11 +149,12 @@ class Run:
         config: Any = None,
         *,
         folder: Path | str | None = None,
-        may_change: tuple[str, ...] = ("steps", "log_every", "save_every", "workers"),
+        may_change: tuple[str, ...] = MAY_CHANGE,
     ):
         if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
             raise ValueError(f"run name {name!r}: use letters, digits, '-', '_' and '.' only")
         self.name = name
+        self.writes = int(os.environ.get("RANK") or 0) == 0
         self.folder = Path(folder) if folder is not None else runs_dir() / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.samples = self.folder / "samples"
@@ -163,13 +181,20 @@ class Run:
                     f"run {self.name!r} in {self.folder} was made with another configuration "
                     f"({detail}): choose another run name or delete the folder"
                 )
-        atomic_write(path, json.dumps(config, indent=2) + "\n")
+        if self.writes:
+            atomic_write(path, json.dumps(config, indent=2) + "\n")
 
     def log(self, step: int, **stats: float) -> dict:
         """Append one line to `stats.jsonl` (and TensorBoard) and return it."""
         line = to_json({"step": step, "time": round(time.time(), 3), **stats})
-        with open(self.folder / "stats.jsonl", "a") as file:
-            file.write(json.dumps(line) + "\n")
+        if not self.writes:
+            return line
+        with open(self.folder / "stats.jsonl", "a+b") as file:
+            if file.tell():  # a line that a killed process left half written gets an end
+                file.seek(-1, os.SEEK_END)
+                torn = file.read(1) != b"\n"
+                file.write(b"\n" if torn else b"")
+            file.write(json.dumps(line).encode() + b"\n")
         board = self._writer()
         for key, value in line.items():
             if key not in ("step", "time") and isinstance(value, (int, float)):
@@ -185,6 +210,8 @@ class Run:
 
     def metrics(self, **values: Any) -> dict:
         """Merge `values` into `metrics.json` and return all metrics."""
+        if not self.writes:
+            return to_json(values)
         path = self.folder / "metrics.json"
         merged = json.loads(path.read_text()) if path.exists() else {}
         merged.update(to_json(values))

@@ -6,6 +6,8 @@ A training's options are the fields of its configuration, with the defaults of t
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +15,12 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from tyro.conf import FlagCreatePairsOff, Suppress
 
-from ..profiles import ConsistencyConfig, SegmentationConfig
+from ..profiles import ConsistencyConfig, SegmentationConfig, TrainConfig, preset
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from ..training.distributed import Ranks
 
 C = TypeVar("C")
 Flag = FlagCreatePairsOff[bool]
@@ -27,6 +31,39 @@ def config_of(command: object, config_class: type[C]) -> C:
     """The configuration inside a command that extends it."""
     names = [field.name for field in dataclasses.fields(config_class)]
     return config_class(**{name: getattr(command, name) for name in names})
+
+
+def planned(config: C, profile: str, run: str) -> C:
+    """The configuration with the length that its schedules are made for.
+
+    `--steps` says how far to go now. The plan (`horizon`), unless given, is that of the run so far,
+    or the profile's: so 6 steps and then 12 are the same run as 12 at once.
+    """
+    if config.horizon:
+        return config
+    from ..runs import runs_dir
+
+    stored = runs_dir() / run / "config.json"
+    if stored.is_file():
+        values = json.loads(stored.read_text())
+        return dataclasses.replace(config, horizon=values.get("horizon") or values["steps"])
+    return dataclasses.replace(
+        config, horizon=max(preset(type(config), profile).steps, config.steps)
+    )
+
+
+def only_the_first_prints(ranks: Ranks) -> None:
+    """Of several processes that do the same, one says so; errors are everybody's."""
+    if not ranks.main:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - to the end of the process
+
+
+def outcome(kind: str, path: Path, step: int, config: TrainConfig, use: str) -> str:
+    """What to tell at the end of a training."""
+    if step < config.span:
+        plan = f"step {step} of {config.span} planned; --steps {config.span} goes on to the end"
+        return f"{kind} so far: {path} ({plan}, --horizon {step} plans a shorter run)"
+    return f"{kind}: {path} (use it: messi replace {use} {path} ...)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +85,20 @@ class TrainSegmentation(SegmentationConfig):
     def __call__(self) -> int:
         from ..runs import Run
         from ..segmentation.train import export_segmenter, train_segmentation
+        from ..training.distributed import current
 
-        config = config_of(self, SegmentationConfig)
-        dataset, validation = self._data(config)
+        config = planned(config_of(self, SegmentationConfig), self.profile, self.run)
+        ranks = current()
+        only_the_first_prints(ranks)
+        with ranks.main_first():
+            dataset, validation = self._data(config)
         run = Run(self.run, config)
         result = train_segmentation(run, config, dataset, validation)
         path = run.folder / "segmenter.safetensors"
-        export_segmenter(result.model, path, {"run": run.name, "step": result.step}, result.ema)
-        print(f"segmenter: {path} (use it: messi replace --segmenter {path} ...)")
+        if ranks.main:
+            notes = {"run": run.name, "step": result.step}
+            export_segmenter(result.model, path, notes, result.ema)
+        print(outcome("segmenter", path, result.step, config, "--segmenter"))
         return 0
 
     def _data(self, config: SegmentationConfig) -> tuple:
@@ -109,17 +152,21 @@ class TrainConsistency(ConsistencyConfig):
     def __call__(self) -> int:
         from ..consistency.train import check_wishes, dry_run, train_consistency
         from ..runs import Run
+        from ..training.distributed import current
 
-        config = config_of(self, ConsistencyConfig)
+        config = planned(config_of(self, ConsistencyConfig), self.profile, self.run)
         if self.dry_run:
             print(dry_run(config).table())
             return 0
-        images = self._images(config)
+        ranks = current()
+        only_the_first_prints(ranks)
+        with ranks.main_first():
+            images = self._images(config)
         check_wishes(config, images)
         run = Run(self.run, config)
-        train_consistency(run, config, images)
+        result = train_consistency(run, config, images)
         path = run.folder / "generator.safetensors"
-        print(f"generator: {path} (use it: messi replace --model {path} ...)")
+        print(outcome("generator", path, result.step, config, "--model"))
         return 0
 
     def _images(self, config: ConsistencyConfig) -> np.ndarray:

@@ -116,7 +116,7 @@ def model_card(
     kind, calls, modules, sampler, steps = DIFFUSION if c.objective == "edm" else CONSISTENCY
     levels = [2**level for level in range(len(c.channel_mult))]
     attends = {rate for rate in levels if rate in c.attention_resolutions} | {levels[-1]}
-    side, edm = c.image_size // c.patch, round(c.edm_fraction * c.steps)  # as recipes.stage_of
+    side, edm = c.image_size // c.patch, min(round(c.edm_fraction * c.span), c.steps)
     facts = dict(
         c=c, count=count, side=side, gate="yes" if c.gate else "no",
         place="" if repo_id else " Run it beside this folder.", source=json.dumps(repo_id or name),
@@ -124,7 +124,7 @@ def model_card(
         megabytes=count * (2 if half else 4) / 1e6, seen=c.steps * c.batch,
         widths=", ".join(str(int(m * c.model_channels)) for m in c.channel_mult),
         attention=", ".join(f"{side // rate} x {side // rate}" for rate in sorted(attends)),
-        objective=OBJECTIVES.get(c.objective, "").format(c=c, edm=edm, ect=c.steps - edm),
+        objective=OBJECTIVES.get(c.objective, "").format(c=c, edm=edm, ect=max(c.steps - edm, 0)),
         kind=kind, calls=calls, modules=modules, sampler=sampler, steps=steps,
         silent="" if given else "\n- No measurement and no training set is named here.",
         rounded="\n- The weights are rounded to half precision." if half else "",

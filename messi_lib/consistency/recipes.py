@@ -33,11 +33,11 @@ def stage_of(config: ConsistencyConfig, step: int) -> int:
     """
     if config.objective != "ect":
         return -1 if config.objective == "edm" else 0
-    first = round(config.edm_fraction * config.steps)
+    first = round(config.edm_fraction * config.span)
     if step < first:
         return -1
     return min(
-        (step - first) * config.ect_stages // max(config.steps - first, 1), config.ect_stages - 1
+        (step - first) * config.ect_stages // max(config.span - first, 1), config.ect_stages - 1
     )
 
 
@@ -46,7 +46,7 @@ def passes(config: ConsistencyConfig, steps: int | None = None) -> int:
     steps = config.steps if steps is None else steps
     if config.objective != "ect":
         return COST[config.objective] * steps
-    first = min(round(config.edm_fraction * config.steps), steps)
+    first = min(round(config.edm_fraction * config.span), steps)
     return COST["edm"] * first + COST["ect"] * (steps - first)
 
 
@@ -100,9 +100,9 @@ class Recipe:
         config = self.config
         start, end = config.scales or SCALES[config.objective]
         if config.objective == "ct":
-            return ct_scales(step, config.steps, start, end)
+            return ct_scales(step, config.span, start, end)
         if config.objective == "ict":
-            return ict_scales(step, config.steps, start, end)
+            return ict_scales(step, config.span, start, end)
         return end
 
     def __call__(

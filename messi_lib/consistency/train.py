@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -22,8 +22,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from .. import images as pixels
 from ..profiles import ConsistencyConfig
 from ..runs import Run, device, to_json
-from ..training.budget import Budget, activation_bytes, budget
+from ..training.budget import Budget, budget, step_bytes
 from ..training.checkpoints import newest_average, save_weights
+from ..training.distributed import current
 from ..training.ema import PowerEMA
 from ..training.loop import LossFn, NonFiniteLoss, TrainResult, train
 from ..training.sampler import PositionSampler
@@ -38,8 +39,10 @@ ARCHITECTURE = {
 }  # fmt: skip
 
 
-def make_batches(config: ConsistencyConfig, images: np.ndarray) -> Callable[[int], Tensor]:
+def make_batches(config: ConsistencyConfig, images: np.ndarray) -> Callable[..., Tensor]:
     """`step -> (batch, 3, S, S)` in [-1, 1], flipped left-right at random when `config.flip`.
+
+    `(step, share)` gives a slice of the same batch, for one of several processes.
 
     With `config.augment`, flips are left to the augmentation, which tells the network of them.
 
@@ -54,11 +57,11 @@ def make_batches(config: ConsistencyConfig, images: np.ndarray) -> Callable[[int
         )
     sampler = PositionSampler(len(images), config.batch, config.seed)
 
-    def batch_at(step: int) -> Tensor:
-        batch = images[sampler(step).numpy()]
+    def batch_at(step: int, share: slice = slice(None)) -> Tensor:
+        batch = images[sampler(step)[share].numpy()]
         if config.flip and not config.augment:
             coin = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-            flipped = torch.rand(len(batch), generator=coin) < 0.5
+            flipped = (torch.rand(config.batch, generator=coin) < 0.5)[share]
             for index in flipped.nonzero()[:, 0].tolist():  # as bytes, ten times faster than later
                 batch[index] = cv2.flip(batch[index], 1)
         return pixels.to_tensor(batch)
@@ -151,6 +154,7 @@ def train_consistency(
         ValueError: images that do not fit (see `make_batches`), an objective that is unknown or
             lacks its teacher, a loss that is not finite. FileNotFoundError: no such teacher.
     """
+    ranks = current()  # before `device`: each process has its own
     torch.manual_seed(config.seed)
     denoiser = build_denoiser(config).to(device())
     if config.start:
@@ -166,11 +170,12 @@ def train_consistency(
         on_log=on_log,
         after_step=recipe.after_step,
         slow={} if recipe.target is None else {"target": recipe.target},
+        export=lambda path, weights: export_denoiser(path, config, weights, {"run": run.name}),
         quiet=quiet,
     )
-    export_denoiser(
-        run.folder / "generator.safetensors", config, result.ema, {"steps": str(result.step)}
-    )
+    if ranks.main:
+        notes = {"steps": str(result.step)}
+        export_denoiser(run.folder / "generator.safetensors", config, result.ema, notes)
     return result
 
 
@@ -207,9 +212,15 @@ def dry_run(config: ConsistencyConfig) -> Budget:
     Raises:
         ValueError: a network that cannot be built, an unknown objective.
     """
+    return dry_runs(config, [config.checkpoint_rates])[0]
+
+
+def dry_runs(config: ConsistencyConfig, choices: Sequence[tuple[int, ...]]) -> list[Budget]:
+    """As `dry_run`, for several choices of `checkpoint_rates`: the network is built only once."""
     half = config.precision != "fp32"
     copies = {"ct": 1, "cd": 2}.get(config.objective, 0)
-    with FakeTensorMode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+    budgets: list[Budget] = []
+    with FakeTensorMode():
         denoiser = build_denoiser(config).train()
         objective = "edm" if config.objective == "cd" else config.objective  # needs no teacher
         recipe = Recipe(dataclasses.replace(config, objective=objective), denoiser)
@@ -217,16 +228,21 @@ def dry_run(config: ConsistencyConfig) -> Budget:
         def loss_of(images: int) -> Tensor:
             batch = torch.zeros(images, *denoiser.shape)
             generator = torch.Generator().manual_seed(0)
-            return recipe(denoiser, batch, generator, config.steps - 1).loss.mean()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+                return recipe(denoiser, batch, generator, config.span - 1).loss.mean()
 
-        each = activation_bytes(loss_of)
-        return budget(
-            denoiser,
-            each * (config.microbatch or config.batch),
-            copies=copies,
-            average_on_device=not config.ema_device,
-            half=half,
-        )
+        for rates in choices:
+            denoiser.unet.checkpoint_rates = rates
+            made = budget(
+                denoiser,
+                step_bytes(loss_of, budgets[0].fixed if budgets else None),
+                config.microbatch or config.batch,
+                optimizer=config.optimizer,
+                copies=copies,
+                average_on_device=not config.ema_device,
+            )
+            budgets.append(made)
+    return budgets
 
 
 def averaged(denoiser: Denoiser, ema: dict[str, Tensor]) -> Denoiser:

@@ -128,8 +128,8 @@ def train_fusion(
     sampler = PositionSampler(len(images), config.batch, config.seed)
     partner = torch.arange(len(images)).roll(1) if shuffled else torch.arange(len(images))
 
-    def batch_at(step: int) -> tuple[Tensor, Tensor]:
-        index = sampler(step)
+    def batch_at(step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        index = sampler(step)[share]
         return images[index], latents[partner[index]]
 
     def loss_fn(model, batch, generator, step):

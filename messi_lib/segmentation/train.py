@@ -20,6 +20,7 @@ from messi_lib.segmentation.losses import weighted_loss
 from messi_lib.segmentation.metrics import Accumulator, iou
 from messi_lib.segmentation.model import KIND, PersonSegmenter, upsample
 from messi_lib.training.checkpoints import load_weights, save_weights
+from messi_lib.training.distributed import current
 from messi_lib.training.ema import PowerEMA
 from messi_lib.training.loop import TrainResult, train
 from messi_lib.training.sampler import PositionSampler
@@ -103,7 +104,8 @@ def train_segmentation(
             "freeze_encoder=True with pretrained=False would keep a random encoder: set "
             "freeze_encoder=False, or give pretrained weights (pretrained_file)"
         )
-    if pretrained and not quiet:
+    ranks = current()  # before `device`: each process has its own
+    if pretrained and not quiet and ranks.main:
         print(licence_of(config.encoder), flush=True)
     place = device()
     torch.manual_seed(config.seed)  # the initial weights
@@ -111,8 +113,8 @@ def train_segmentation(
     model = PersonSegmenter(config).to(place, memory_format=torch.channels_last)
     sampler = PositionSampler(len(dataset), config.batch, config.seed)
 
-    def batch_at(step: int) -> tuple[Tensor, Tensor, Tensor]:
-        return batch_of(dataset, sampler.epoch(step), sampler(step).tolist())
+    def batch_at(step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor, Tensor]:
+        return batch_of(dataset, sampler.epoch(step), sampler(step)[share].tolist())
 
     def loss_fn(model, batch, generator, step):
         image, person, ignore = (part.to(place) for part in batch)
@@ -127,7 +129,7 @@ def train_segmentation(
         return loss, stats
 
     best = run.checkpoints / BEST
-    shadow = copy.deepcopy(model) if validation is not None else None
+    shadow = copy.deepcopy(model) if validation is not None and ranks.main else None
 
     def log(line: dict, model: nn.Module, ema: PowerEMA) -> None:
         step = line["step"]
@@ -147,10 +149,14 @@ def train_segmentation(
         if on_log is not None:
             on_log(line, model, ema)
 
+    def export(path: Path, weights: dict[str, Tensor]) -> None:
+        export_segmenter(model, path, {"run": run.name}, weights)
+
     scales = {"encoder.": config.encoder_lr}
     return train(
-        run, model, loss_fn, batch_at, config, on_log=log, lr_scales=scales, quiet=quiet
-    )
+        run, model, loss_fn, batch_at, config, on_log=log, lr_scales=scales, export=export,
+        quiet=quiet,
+    )  # fmt: skip
 
 
 def _best_so_far(path: Path) -> float:

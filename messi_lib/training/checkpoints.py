@@ -6,19 +6,21 @@ the new one. When the newest state is unreadable all the same, the one before it
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
-import struct
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_bytes
-from safetensors.torch import save as save_bytes
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..runs import atomic_write
+from ..runs import atomic_path
+
+CHECKSUM = "sha256"  # in the header of files written here
 
 
 def save_weights(
@@ -45,14 +47,33 @@ def save_weights(
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(f"{path}: weight {name!r} is not finite: not saved")
         tensors[name] = value.contiguous()
-    return atomic_write(path, save_bytes(tensors, metadata=dict(metadata)))
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, {**metadata, CHECKSUM: checksum(tensors)})
+        except SafetensorError as error:  # its text is all that is left of the system's error
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    return Path(path)
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and contents, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """(state dict, metadata) of a safetensors file.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: truncated or not a safetensors file.
+        FileNotFoundError: no such file. ValueError: truncated or not a safetensors file, or one
+            whose content is not what was written.
     """
     path = Path(path)
     if not path.is_file():
@@ -60,15 +81,17 @@ def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"weights {path} are missing: `git checkout -- data/weights` brings back those "
             "that ship, `messi train` and `messi export` make new ones"
         )
-    content = path.read_bytes()
     try:
-        tensors = load_bytes(content)
-        (length,) = struct.unpack("<Q", content[:8])
-        metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
-    except (SafetensorError, struct.error, ValueError) as error:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{path} is no complete safetensors file ({error}): copy it again"
         ) from error
+    expected = metadata.pop(CHECKSUM, None)
+    if expected is not None and expected != checksum(tensors):
+        raise ValueError(f"{path} was changed after it was written (checksum): copy it again")
     return tensors, metadata
 
 
@@ -103,8 +126,11 @@ def load_foreign(path: Path | str, what: str) -> dict[str, Tensor]:
 
 
 class StateFiles:
-    """The rolling resume states `state-<step>.safetensors` in one folder; the newest two are
-    kept."""
+    """The rolling resume states `state-<step>.safetensors` in one folder; the newest are kept.
+
+    Args:
+        keep: how many; with two, one may be damaged and the run goes on from the other.
+    """
 
     def __init__(self, folder: Path, keep: int = 2):
         self.folder = folder
@@ -112,6 +138,10 @@ class StateFiles:
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("state-*.safetensors"), reverse=True)
+
+    def newest(self) -> Path | None:
+        """The newest state, None when there is none."""
+        return next(iter(self._paths()), None)
 
     def save(
         self,

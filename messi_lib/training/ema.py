@@ -67,6 +67,10 @@ class PowerEMA:
         """
         return (self.last / step) ** (self.gamma + 1)
 
+    def decay(self, step: int) -> float:
+        """Share of the old average that one step keeps at `step`, for the curves."""
+        return (1 - 1 / step) ** (self.gamma + 1)
+
     @torch.no_grad()
     def update(self, module: nn.Module, step: int, *, now: bool = False) -> None:
         """Move the average towards `module` after optimiser step `step` (counted from 1).

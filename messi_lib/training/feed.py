@@ -11,7 +11,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-BatchAt = Callable[[int], Any]
+# `step -> batch`; with several processes `(step, share) -> the images of that slice of the batch`.
+BatchAt = Callable[..., Any]
 
 
 class _Steps(Dataset):

@@ -6,7 +6,8 @@ from torch import nn
 
 from messi_lib.profiles import TrainConfig
 from messi_lib.runs import Run, read_stats
-from messi_lib.training.loop import autocast, learning_rate, train
+from messi_lib.training.loop import train
+from messi_lib.training.optimizer import autocast, learning_rate
 
 CONFIG = TrainConfig(
     steps=20, batch=4, lr=0.05, warmup=3, log_every=5, save_every=5, optimizer="radam"
