@@ -143,7 +143,8 @@ PRESETS: dict[str, dict[str, dict]] = {
             **_SMALL_UNET, steps=600, batch=32, images=2000, log_every=25, save_every=100
         ),
         "overnight": dict(
-            **_SMALL_UNET, steps=10000, batch=32, images=16000, log_every=50, save_every=200
+            **_SMALL_UNET, steps=10000, batch=32, images=16000, log_every=50, save_every=200,
+            sample_every=1000,
         ),
         "gpu": dict(
             **_LSUN_UNET,
@@ -160,6 +161,8 @@ PRESETS: dict[str, dict[str, dict]] = {
             lr=1e-4,
             warmup=2000,
             save_every=5000,
+            snapshots=30,
+            sample_every=5000,
         ),
         "image_a": dict(
             **_LSUN_UNET,
@@ -174,6 +177,8 @@ PRESETS: dict[str, dict[str, dict]] = {
             lr=1e-4,
             warmup=2000,
             save_every=5000,
+            snapshots=30,
+            sample_every=5000,
         ),
         "image_b": dict(
             **_LSUN_UNET,
@@ -188,6 +193,8 @@ PRESETS: dict[str, dict[str, dict]] = {
             lr=1e-4,
             warmup=2000,
             save_every=5000,
+            snapshots=30,
+            sample_every=5000,
         ),
     },
     "FusionConfig": {

@@ -113,6 +113,9 @@ class ConsistencyConfig(TrainConfig):
     teacher: str = ""  # file of the diffusion model that CD distils
     augment: float = 0.0  # probability of each labelled warp (EDM, appendix F.2); 0: none
     flip: bool = True
+    sample_every: int = 0  # steps between sample grids (samples/, TensorBoard); 0: none
+    fid_every: int = 0  # steps between measurements of FID and KID; 0: none
+    fid_images: int = 1000  # drawn, and compared with as many photos, each time
     images: int = 16000  # procedural subject photos, when no folder is given
     optimizer: str = "radam"
     lr: float = 3e-4

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -125,7 +126,7 @@ def to_json(value: Any) -> Any:
 # Settings that say how far, how often and by what means, but not what a run is.
 MAY_CHANGE = (
     "steps", "log_every", "save_every", "workers", "snapshots", "disk_budget", "microbatch",
-    "checkpoint_rates", "ema_device", "compile",
+    "checkpoint_rates", "ema_device", "compile", "sample_every", "fid_every", "fid_images",
 )  # fmt: skip
 
 
@@ -200,6 +201,11 @@ class Run:
             if key not in ("step", "time") and isinstance(value, (int, float)):
                 board.add_scalar(key, value, step)
         return line
+
+    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """Show uint8 (H, W, 3) in TensorBoard."""
+        if self.writes:
+            self._writer().add_image(name, pixels, step, dataformats="HWC")
 
     def _writer(self):
         if self._board is None:

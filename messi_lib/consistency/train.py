@@ -31,6 +31,7 @@ from ..training.sampler import PositionSampler
 from .augment import Augmentation
 from .denoiser import Denoiser, build_denoiser, config_from_json, load_denoiser
 from .recipes import Recipe, check_objective, stage_of
+from .watch import Watch
 
 # Fields of a configuration that decide which weights fit.
 ARCHITECTURE = {
@@ -161,13 +162,20 @@ def train_consistency(
         begin_with(denoiser, config.start)
     teacher = load_denoiser(config.teacher, device()) if config.teacher else None
     recipe = Recipe(config, denoiser, teacher)
+    watch = Watch(run, config, images) if ranks.main else None
+
+    def log(line: dict, denoiser: Denoiser, ema: PowerEMA) -> None:
+        watch(line, denoiser, ema)
+        if on_log is not None:
+            on_log(line, denoiser, ema)
+
     result = train(
         run,
         denoiser,
         make_loss(config, recipe),
         make_batches(config, images),
         config,
-        on_log=on_log,
+        on_log=log,
         after_step=recipe.after_step,
         slow={} if recipe.target is None else {"target": recipe.target},
         export=lambda path, weights: export_denoiser(path, config, weights, {"run": run.name}),
