@@ -228,18 +228,14 @@ def test_nothing_is_written_when_a_parameter_is_wrong(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_ctrl_c_stops_the_cell_and_keeps_what_it_printed(tmp_path):
-    source = write(
-        tmp_path,
-        "print('begun', flush=True)\nimport time\ntime.sleep(100)\nprint('not reached')",
-        "print('next cell')",
-    )
+def stopped(tmp_path: Path, source: Path, number: int, grace: float = 240.0) -> dict:
+    """What `result.json` says of a run that got a signal after its cell had printed "begun"."""
     program = f"""
         import sys
         from pathlib import Path
         from messi_lib.notebook_runner import run_notebook
         result = run_notebook(Path({str(source)!r}), Path({str(tmp_path / "out")!r}),
-                              profile="smoke", terminal=sys.stdout)
+                              profile="smoke", terminal=sys.stdout, grace={grace})
         sys.exit(130 if result.interrupted else 0)
     """
     process = subprocess.Popen(
@@ -249,15 +245,72 @@ def test_ctrl_c_stops_the_cell_and_keeps_what_it_printed(tmp_path):
         for line in process.stdout:
             if "begun" in line:
                 break
-        time.sleep(0.5)
-        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        process.send_signal(number)
         assert process.wait(timeout=90) == 130
     finally:
         process.kill()
         process.stdout.close()
-    stored = json.loads((tmp_path / "out" / "result.json").read_text())
+    return json.loads((tmp_path / "out" / "result.json").read_text())
+
+
+# As torchrun: a launcher, and a worker in a session of its own that goes on when the launcher dies.
+LAUNCHER = """
+import subprocess, sys
+command = [sys.executable, "worker.py", *sys.argv[1:]]
+sys.exit(subprocess.run(command, start_new_session=True).returncode)
+"""
+WORKER = """
+import os, signal, sys, time
+from pathlib import Path
+folder = Path(sys.argv[1])
+(folder / "worker.pid").write_text(str(os.getpid()))
+
+def save(*_):
+    if sys.argv[2] == "polite":
+        time.sleep(1)  # more than a launcher that was interrupted would get
+        (folder / "saved").write_text("x")
+        sys.exit(0)
+
+signal.signal(signal.SIGTERM, save)
+print("begun", flush=True)
+while True:
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "manners", "grace"),
+    [(signal.SIGUSR1, "polite", 60), (signal.SIGTERM, "deaf", 2)],
+)
+def test_a_request_to_stop_ends_the_cell_and_the_training_that_it_has_started(
+    tmp_path, number, manners, grace
+):
+    """The training first: a cell that is interrupted in `subprocess.run` kills the launcher."""
+    (tmp_path / "launcher.py").write_text(LAUNCHER)
+    (tmp_path / "worker.py").write_text(WORKER)
+    source = write(
+        tmp_path,
+        f"""
+        import subprocess, sys, time
+        process = subprocess.Popen(
+            [sys.executable, "launcher.py", {str(tmp_path)!r}, {manners!r}],
+            cwd={str(tmp_path)!r}, stdout=subprocess.PIPE, text=True)
+        print(process.stdout.readline())
+        print("launcher:", process.wait())
+        time.sleep(100)
+        print("not reached")
+        """,
+        "print('next cell')",
+    )
+    stored = stopped(tmp_path, source, number, grace)
     assert stored["interrupted"] and stored["error"] == "tiny: interrupted"
-    assert texts(tmp_path / "out" / "tiny.ipynb") == "begun\n"
+    printed = texts(tmp_path / "out" / "tiny.ipynb")
+    polite = manners == "polite"
+    assert printed == "begun\n\n" + "launcher: 0\n" * polite, "what the cell had printed is kept"
+    assert (tmp_path / "saved").exists() == polite
+    worker = Path("/proc", (tmp_path / "worker.pid").read_text())
+    assert not worker.exists() or ") Z " in (worker / "stat").read_text(), "an orphan is left"
 
 
 def test_the_log_keeps_the_last_state_of_a_progress_bar(tmp_path):
@@ -299,6 +352,96 @@ def test_a_failure_does_not_stop_the_next_and_sets_the_status(suite, capsys):
 def test_a_parameter_that_one_notebook_lacks_stops_all_before_the_start(suite):
     with pytest.raises(ValueError, match="unknown parameter of 02_two 'steps'"):
         batch.run_notebooks(profile="smoke", settings={"steps": 1})
+    assert not (suite.parent / "runs").exists()
+
+
+def test_a_named_run_goes_on_at_the_first_notebook_that_is_not_done(suite, capsys):
+    folder = suite.parent / "runs" / "notebooks" / "job7"
+    assert batch.run_notebooks([], "job7", profile="smoke") == 1
+    first = (folder / "01_one" / "result.json").stat().st_mtime_ns
+    write(suite, "print('mended')", name="02_two.ipynb")
+    capsys.readouterr()
+    assert batch.run_notebooks([], "job7", profile="smoke", dry_run=True) == 0
+    printed = capsys.readouterr().out
+    assert "01_one  (done before)" in printed and "02_two  (kernel" in printed
+
+    assert batch.run_notebooks([], "job7", profile="smoke") == 0
+    printed = capsys.readouterr().out
+    assert "01_one  done before" in printed and "02_two  done before" not in printed
+    assert (folder / "01_one" / "result.json").stat().st_mtime_ns == first, "it did not run again"
+    assert texts(folder / "02_two" / "02_two.ipynb") == "mended\n"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [(row["notebook"], row["ok"]) for row in summary] == [("01_one", True), ("02_two", True)]
+
+
+@pytest.fixture
+def done(suite, monkeypatch):
+    """Calls `run_notebooks` on 01 as the run `job7`; says whether the notebook ran. No kernel."""
+
+    def run(**options) -> bool:
+        ran = []
+
+        def pretend(path, folder, *, profile, settings, terminal):
+            ran.append(path.stem)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / path.name).write_bytes(path.read_bytes())
+            result = batch.Result(path.stem, profile, ok=True, executed=str(folder / path.name))
+            result.parameters = {"profile": profile, **settings}
+            result.source = batch.fingerprint(batch.read_notebook(path))
+            batch.write_json(folder / "result.json", vars(result))
+            return result
+
+        monkeypatch.setattr(batch, "run_notebook", pretend)
+        assert batch.run_notebooks(["01"], "job7", **{"profile": "smoke", **options}) == 0
+        return bool(ran)
+
+    assert run() and not run(), "the second time there is nothing to do"
+    return run
+
+
+def test_other_parameters_or_another_profile_run_again(done):
+    assert done(settings={"seed": 3}) and not done(settings={"seed": 3})
+    assert done(profile="laptop")
+
+
+def test_changed_cells_run_again_and_new_outputs_do_not(done, suite):
+    path = suite / "01_one.ipynb"
+    changed = nbformat.read(path, as_version=4)
+    changed.cells[2].outputs = [nbformat.v4.new_output("stream", text="of --save")]
+    nbformat.write(changed, path)
+    assert not done()
+    changed.cells[2].source += "\n"
+    nbformat.write(changed, path)
+    assert done()
+
+
+@pytest.mark.parametrize("content", [{"ok": False}, {"interrupted": True, "ok": False}, {"x": 1}])
+def test_a_notebook_that_did_not_end_well_runs_again(done, suite, content):
+    stored = suite.parent / "runs" / "notebooks" / "job7" / "01_one" / "result.json"
+    stored.write_text(json.dumps(json.loads(stored.read_text()) | content))
+    assert done()
+    stored.write_text("{")  # half written, or of another program
+    assert done()
+
+
+def test_a_run_that_is_killed_leaves_no_result_of_an_earlier_one(tmp_path, monkeypatch):
+    source = write(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "result.json").write_text("{}")
+
+    def killed(*_):
+        raise SystemExit
+
+    monkeypatch.setattr("messi_lib.notebook_runner.execute._in_thread", killed)
+    with pytest.raises(SystemExit):
+        run_notebook(source, tmp_path / "out", profile="smoke")
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a b"])
+def test_a_run_is_called_by_a_plain_name(suite, name):
+    with pytest.raises(ValueError, match="--run .*use letters, digits"):
+        batch.run_notebooks(["01"], name, profile="smoke")
     assert not (suite.parent / "runs").exists()
 
 

@@ -237,12 +237,14 @@ class Notebooks:
     """Run notebooks without a browser.
 
     Each leaves a folder in runs/notebooks: the executed notebook, parameters, log and times.
-    Relative paths in --set are relative to notebooks/.
+    Relative paths in --set are relative to notebooks/. With --run, the same command again goes on
+    at the first notebook that is not done.
     """
 
     names: Positional[tuple[str, ...]] = ()  # 02, 02_segmentation, or a path; none: all
     profile: str  # smoke, laptop, overnight or gpu
     set: UseAppendAction[tuple[str, ...]] = ()  # name=value (JSON or text), once per parameter
+    run: str | None = None  # name of the folder, in which to go on; None: a new one for each call
     save: Flag = False  # write outputs back into notebooks/
     dry_run: Flag = False  # only print what would be run
 
@@ -251,6 +253,7 @@ class Notebooks:
 
         return run_notebooks(
             self.names,
+            self.run,
             profile=self.profile,
             settings=parse_settings(self.set),
             save=self.save,

@@ -7,9 +7,9 @@ what the cell had printed is lost; the kernel's name comes from the file.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
-import signal
 import sys
 import threading
 import time
@@ -21,11 +21,15 @@ from typing import Any, TextIO
 
 from ..profiles import PROFILES, unknown
 from ..runs import to_json
-from .kernel import KernelWatch, Log, kernel_environment
+from .kernel import Log, kernel_environment
 from .output import write_json
-from .parameters import check_parameters, notebooks_dir, read_notebook
+from .parameters import check_parameters, fingerprint, notebooks_dir, read_notebook
+from .watch import KernelWatch, stop_signals
 
 CELL_SECONDS = {"smoke": 300}  # limit of one cell; none in profiles that are meant to take long
+# How long an interrupted cell may take to save its state. Less than the five minutes before a time
+# limit at which the scripts in `cluster/` ask for it: the notebook has to be saved too.
+GRACE_SECONDS = 240.0
 
 
 @dataclass
@@ -42,6 +46,8 @@ class Result:
     executed: str = ""  # the executed notebook
     versions: dict[str, str] = field(default_factory=dict)
     cells: list[dict] = field(default_factory=list)  # code cells: number, section, seconds
+    parameters: dict[str, Any] = field(default_factory=dict)  # as injected
+    source: str = ""  # the notebook's `fingerprint`
 
 
 def resolve(path: Path, profile: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -64,6 +70,7 @@ def run_notebook(
     profile: str,
     settings: dict[str, Any] | None = None,
     terminal: TextIO | None = None,
+    grace: float = GRACE_SECONDS,
 ) -> Result:
     """Execute one notebook and leave `<name>.ipynb`, `params.json`, `log.txt`, `result.json`.
 
@@ -71,6 +78,7 @@ def run_notebook(
         folder: where to; made if missing, files of an earlier run are replaced.
         settings: parameters to override, checked against the parameters cell.
         terminal: where to stream section headings and printed lines; `None`: only to the log.
+        grace: seconds that an interrupted cell may take to end before its kernel is killed.
 
     A failing cell is no exception: the result says which cell failed and how.
 
@@ -82,15 +90,18 @@ def run_notebook(
     path, folder = path.resolve(), folder.resolve()  # papermill changes the working directory
     target = folder / path.name
     write_json(folder / "params.json", {"notebook": path.name, "parameters": values})
+    (folder / "result.json").unlink(missing_ok=True)  # of an earlier run: this one may be killed
     result = Result(path.stem, profile, executed=str(target), versions=_versions())
+    result.parameters, result.source = values, fingerprint(read_notebook(path))
     began = time.perf_counter()
     with open(folder / "log.txt", "w") as file, kernel_environment(profile):
         log = Log(file, terminal)
         log.heading(f"{path.stem}  profile {profile}")
         with KernelWatch() as watch:
-            stop = threading.Event()
-            engine = _engine(path.stem, log, result.cells, stop)
-            error = _in_thread(lambda: _papermill(path, target, values, engine, log), watch, stop)
+            stop, idle = threading.Event(), threading.Event()
+            engine = _engine(path.stem, log, result.cells, stop, idle)
+            work = functools.partial(_papermill, path, target, values, engine, log)
+            error = _in_thread(work, watch, stop, idle, grace)
         result.interrupted = stop.is_set()
         result.seconds = round(time.perf_counter() - began, 1)
         result.peak_mb = round(watch.peak_mb)
@@ -133,8 +144,13 @@ def _papermill(path: Path, target: Path, values: dict, engine: type, log: Log) -
     )
 
 
-def _engine(name: str, log: Log, cells: list[dict], stop: threading.Event) -> type:
-    """A papermill engine that announces sections, times code cells and can be stopped."""
+def _engine(
+    name: str, log: Log, cells: list[dict], stop: threading.Event, idle: threading.Event
+) -> type:
+    """A papermill engine that announces sections, times code cells and can be stopped.
+
+    After `stop` it starts no cell; `idle` is set while none runs.
+    """
     from papermill.engines import NBClientEngine
 
     class Engine(NBClientEngine):
@@ -146,6 +162,7 @@ def _engine(name: str, log: Log, cells: list[dict], stop: threading.Event) -> ty
 
             def start(cell, cell_index=None, **more):
                 nonlocal section, began
+                idle.clear()
                 if stop.is_set():
                     raise KeyboardInterrupt
                 heading = re.search(r"^#{1,2} +(.+)", cell.source, flags=re.MULTILINE)
@@ -156,6 +173,7 @@ def _engine(name: str, log: Log, cells: list[dict], stop: threading.Event) -> ty
                 return starts(cell, cell_index, **more)
 
             def complete(cell, cell_index=None, **more):
+                idle.set()
                 if cell.cell_type == "code":
                     number = cell_index + (cell_index < injected)  # as in the notebook itself
                     seconds = round(time.perf_counter() - began, 3)
@@ -176,12 +194,18 @@ def _injected(notebook: Any) -> int:
     return len(notebook.cells)
 
 
-def _in_thread(work: Callable[[], None], watch: KernelWatch, stop: threading.Event) -> Any:
+def _in_thread(
+    work: Callable[[], None],
+    watch: KernelWatch,
+    stop: threading.Event,
+    idle: threading.Event,
+    grace: float,
+) -> Any:
     """Run `work` beside the main thread and return its exception, or None.
 
-    In the main thread the notebook client would answer Ctrl-C by killing the kernel. Here Ctrl-C
-    (and SIGTERM, which batch systems send) interrupts the running cell, and the notebook is saved.
-    A cell that does not stop within 20 seconds, or a second Ctrl-C, ends the kernel.
+    In the main thread the notebook client would answer Ctrl-C by killing the kernel. Here Ctrl-C,
+    SIGTERM and SIGUSR1 interrupt the running cell and what it has started, and the notebook is
+    saved. What has not ended after `grace` seconds, or at the second signal, is killed.
     """
     outcome: list[BaseException] = []
     done = threading.Event()  # an interrupted Thread.join takes a running thread for a dead one
@@ -194,28 +218,28 @@ def _in_thread(work: Callable[[], None], watch: KernelWatch, stop: threading.Eve
         finally:
             done.set()
 
-    def on_term(*_: object) -> None:
-        raise KeyboardInterrupt
+    def ask() -> None:
+        # Half of the time for the programs of the cell, and half for the cell. One that only waited
+        # for them ends by itself; a kernel that is interrupted just then would hang.
+        waited = watch.stop_programs(grace / 2)
+        if not idle.wait(2 if waited else 0):
+            watch.interrupt()
 
-    in_main = threading.current_thread() is threading.main_thread()
-    previous = signal.signal(signal.SIGTERM, on_term) if in_main else None
     patience = 0.0
-    threading.Thread(target=guarded, daemon=True).start()
-    try:
+    with stop_signals():
+        threading.Thread(target=guarded, daemon=True).start()
         while not done.is_set():
             try:
                 done.wait(0.2)
+                if stop.is_set() and time.monotonic() > patience:
+                    watch.kill()
             except KeyboardInterrupt:
                 if stop.is_set():
                     watch.kill()
+                    continue
+                patience = time.monotonic() + grace
                 stop.set()
-                patience = time.monotonic() + 20
-                watch.interrupt()
-            if stop.is_set() and time.monotonic() > patience:
-                watch.kill()
-    finally:
-        if in_main:
-            signal.signal(signal.SIGTERM, previous)
+                threading.Thread(target=ask, daemon=True).start()
     return outcome[0] if outcome else None
 
 

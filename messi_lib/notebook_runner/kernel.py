@@ -1,4 +1,4 @@
-"""The kernel's surroundings: always this interpreter, its memory watched, its output streamed."""
+"""The kernel's surroundings: always this interpreter, its output streamed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import contextlib
 import json
 import os
 import re
-import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,56 +50,6 @@ def kernel_environment(profile: str) -> Iterator[None]:
         finally:
             os.environ.clear()
             os.environ.update(before)
-
-
-class KernelWatch:
-    """Peak resident memory of the processes that this one starts while the watch runs.
-
-    The sum over processes counts pages that they share more than once: an upper bound.
-    """
-
-    def __init__(self, interval: float = 0.2) -> None:
-        import psutil
-
-        self._psutil = psutil
-        self._me = psutil.Process()
-        self._before = {child.pid for child in self._me.children(recursive=True)}
-        self._interval = interval
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self.peak_mb = 0.0
-
-    def __enter__(self) -> KernelWatch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _started(self) -> list:
-        return [c for c in self._me.children(recursive=True) if c.pid not in self._before]
-
-    def _sample(self) -> None:
-        while not self._stop.wait(self._interval):
-            total = 0
-            for child in self._started():
-                with contextlib.suppress(self._psutil.Error):  # it may just have ended
-                    total += child.memory_info().rss
-            self.peak_mb = max(self.peak_mb, total / 2**20)
-
-    def interrupt(self) -> None:
-        """Ctrl-C for the running cell: a kernel has its own process group and gets none."""
-        for child in self._started():
-            with contextlib.suppress(self._psutil.Error):
-                if child.ppid() == self._me.pid:
-                    child.send_signal(signal.SIGINT)
-
-    def kill(self) -> None:
-        """End what an interrupt did not end."""
-        for child in self._started():
-            with contextlib.suppress(self._psutil.Error):
-                child.kill()
 
 
 class Log:

@@ -8,6 +8,7 @@ from its syntax tree, and an unknown name or a value of another type is an error
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -114,6 +115,12 @@ def parameters_of(notebook: Any, name: str = "notebook") -> dict[str, Parameter]
                 types = tuple(_SCALARS[part] for part in parts)
         found[target.id] = Parameter(default, types)
     return found
+
+
+def fingerprint(notebook: Any) -> str:
+    """Hash of what a notebook says and does: kinds, tags and sources of its cells, no outputs."""
+    cells = [(c.cell_type, c.metadata.get("tags", []), c.source) for c in notebook.cells]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 
 def parse_settings(settings: list[str] | tuple[str, ...]) -> dict[str, Any]:

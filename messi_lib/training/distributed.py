@@ -1,11 +1,14 @@
 """Several processes that train one network: who am I, what is my share, do we agree.
 
-One process needs nothing of this. Under `torchrun` (`python -m torch.distributed.run
---nproc_per_node=2 -m messi_lib.cli train ...`) each process is a *rank*: it computes the gradient
-of its share of the batch, and the average over all ranks moves the same weights everywhere. NCCL
-carries it between GPUs, gloo between CPUs; no MPI (post-mortem 14: ranks that waited for each
-other for ever. Here waiting ends after `TIMEOUT`, and every decision, such as to stop, is taken
-together).
+One process needs nothing of this. Under `torchrun`,
+
+    python -m torch.distributed.run --nproc_per_node=2 -m -- messi_lib.cli train ... --run NAME
+
+(the `--` keeps it from taking `--run` for one of its own options), each process is a *rank*: it
+computes the gradient of its share of the batch, and the average over all ranks moves the same
+weights everywhere. NCCL carries it between GPUs, gloo between CPUs; no MPI (post-mortem 14: ranks
+that waited for each other for ever. Here waiting ends after `TIMEOUT`, and every decision, such as
+to stop, is taken together).
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ def current() -> Ranks:
     if missing:
         raise ValueError(
             f"WORLD_SIZE={size} without {' and '.join(missing)}: start several processes with "
-            "python -m torch.distributed.run --nproc_per_node=N -m messi_lib.cli train ..."
+            "python -m torch.distributed.run --nproc_per_node=N -m -- messi_lib.cli train ..."
         )
     place = os.environ.get("MESSI_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     gpu = place.startswith("cuda")
