@@ -24,6 +24,7 @@ COMMANDS: dict[str, type] = {
     "replace": commands.Replace,
     "playground": commands.Playground,
     "notebooks": commands.Notebooks,
+    "budget": commands.BudgetPlan,
     "train segmentation": commands.TrainSegmentation,
     "train consistency": commands.TrainConsistency,
     "export segmentation": commands.ExportSegmentation,

@@ -11,6 +11,7 @@ from .models import (
     TrainConsistency,
     TrainSegmentation,
 )
+from .plan import BudgetPlan
 from .use import (
     DataPitch,
     Demo,
@@ -24,6 +25,7 @@ from .use import (
 )
 
 __all__ = [
+    "BudgetPlan",
     "DataPeople",
     "DataPitch",
     "DataSubject",

@@ -143,7 +143,7 @@ def train_segmentation(
                 print(f"step {step}  validation IoU {result['mean_iou']:.4f}", flush=True)
             if result["mean_iou"] > _best_so_far(best):
                 export_segmenter(
-                    shadow, best, {"step": step, "validation_iou": result["mean_iou"]}, half=False
+                    shadow, best, {"step": step, "validation_iou": result["mean_iou"]}
                 )
                 run.metrics(best_step=step, **result)
         if on_log is not None:

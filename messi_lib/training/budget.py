@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ GB = 1e9
 
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of tensors that are alive, among those made inside the `with` block.
+
+    What a kernel takes while it runs, and gives back before it returns, is not seen.
 
     Attributes:
         now, peak: bytes. Views share the storage they are counted by.
@@ -58,20 +60,34 @@ def _is(value: object) -> bool:
     return isinstance(value, Tensor)
 
 
-def activation_bytes(loss_of: Callable[[int], Tensor]) -> int:
-    """Bytes of activations for each image of a step, at the peak of forward and backward pass.
+@dataclass(frozen=True)
+class StepBytes:
+    """Bytes that live at the peak of a forward and backward pass."""
+
+    fixed: int  # however many images: weights in bf16, the gradient of a layer
+    each: int  # for every image
+
+
+def step_bytes(loss_of: Callable[[int], Tensor], fixed: int | None = None) -> StepBytes:
+    """What a step makes besides the states, at its peak.
 
     Args:
-        loss_of: `number of images -> loss`, on the meta device. Asked for 8 and 24 images: what
-            does not grow with their number (gradients, copies of weights) cancels out.
+        loss_of: `number of images -> loss`, on fake tensors.
+        fixed: known from another measurement of the same network, which also made the gradients:
+            saves two of three passes.
     """
+    if fixed is not None:
+        return StepBytes(fixed, (_peak(loss_of, 8) - fixed) // 8)
     loss_of(1).backward()  # makes the gradients, which then stay
-    peaks = []
-    for images in (8, 24):
-        with LiveBytes() as live:
-            loss_of(images).backward()
-        peaks.append(live.peak)
-    return (peaks[1] - peaks[0]) // 16
+    few, many = _peak(loss_of, 8), _peak(loss_of, 24)
+    each = (many - few) // 16
+    return StepBytes(max(few - 8 * each, 0), each)
+
+
+def _peak(loss_of: Callable[[int], Tensor], images: int) -> int:
+    with LiveBytes() as live:
+        loss_of(images).backward()
+    return live.peak
 
 
 @dataclass(frozen=True)
@@ -84,8 +100,10 @@ class Budget:
     optimizer: int
     average: int  # 0 when it is kept off the GPU
     copies: int  # target and teacher
-    half: int  # weights in bf16, made by autocast for each forward pass
-    activations: int  # of the images that are computed at a time
+    fixed: int  # of a pass, however many images: above all the weights in bf16
+    each: int  # activations of one image
+    images: int  # that are computed at a time
+    update: int  # what the optimiser makes and drops while it moves the weights
     state_file: int  # on disk, for one saved state
 
     @property
@@ -94,9 +112,18 @@ class Budget:
         return self.weights + self.gradients + self.optimizer + self.average + self.copies
 
     @property
+    def activations(self) -> int:
+        """Bytes of all images that are computed at a time."""
+        return self.each * self.images
+
+    @property
     def total(self) -> int:
         """Bytes at the peak of a step, without the libraries' own workspaces."""
-        return self.states + self.half + self.activations
+        return self.states + max(self.fixed + self.activations, self.update)
+
+    def with_images(self, images: int) -> Budget:
+        """The same training with another number of images at a time."""
+        return replace(self, images=images)
 
     def table(self) -> str:
         """The budget as lines of text."""
@@ -107,10 +134,11 @@ class Budget:
             ("average (EMA)", self.average),
             ("target and teacher", self.copies),
             ("states", self.states),
-            ("weights in bf16, while computing", self.half),
-            ("activations", self.activations),
+            ("weights in bf16 and the like", self.fixed),
+            (f"activations of {self.images} images", self.activations),
+            ("or, while the weights are updated", self.update),
             ("peak of a step", self.total),
-            ("disk, one saved state (two are kept)", self.state_file),
+            ("disk, one saved state", self.state_file),
         ]
         lines = [f"{self.parameters:,} parameters"]
         return "\n".join(lines + [f"{name:<38}{size / GB:9.2f} GB" for name, size in rows])
@@ -118,19 +146,22 @@ class Budget:
 
 def budget(
     model: nn.Module,
-    activations: int,
+    step: StepBytes,
+    images: int,
     *,
+    optimizer: str = "adam",
     copies: int = 0,
     average_on_device: bool = True,
-    half: bool = True,
 ) -> Budget:
-    """The budget of training `model` with Adam (or RAdam) in fp32 with bf16 autocast.
+    """The budget of training `model` with Adam or RAdam in fp32, with bf16 autocast or without.
 
     Args:
-        model: may be on the meta device.
-        activations: bytes, for the images that are computed at a time.
+        model: may consist of fake tensors.
+        step: of this network, from `step_bytes`.
+        images: computed at a time.
+        optimizer: as in the configuration. RAdam, which has no fused kernel, makes one temporary
+            value per weight when PyTorch runs it for all weights at once, as it does on GPUs.
         copies: further networks of the same size on the device (target, teacher).
-        half: whether autocast makes bf16 copies of the weights.
     """
     parameters = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -141,7 +172,9 @@ def budget(
         optimizer=8 * trained,
         average=4 * parameters if average_on_device else 0,
         copies=4 * parameters * copies,
-        half=2 * parameters if half else 0,
-        activations=activations,
+        fixed=step.fixed,
+        each=step.each,
+        images=images,
+        update=4 * trained if optimizer == "radam" else 0,
         state_file=8 * parameters + 8 * trained + (4 * parameters if copies else 0),
     )

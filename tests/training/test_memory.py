@@ -156,7 +156,7 @@ print(memory("VmHWM") - before)
     "part, profile, fields",
     [
         ("generator", "laptop", {"batch": 64}),
-        ("generator", "laptop", {"batch": 32, "model_channels": 64}),
+        ("generator", "laptop", {"batch": 24, "model_channels": 64}),
         ("segmenter", "scratch", {"batch": 8}),
     ],
 )
