@@ -135,8 +135,8 @@ class Run:
 
     Args:
         name: letters, digits, `-`, `_`, `.`; the folder is `runs_dir()/name` unless given.
-        config: dataclass or dict, stored as `config.json`. Re-opening a run with another
-            configuration is an error: a resumed run must be the same run.
+        config: dataclass or dict, stored as `config.json`. Re-opening a run that has a state with
+            another configuration is an error: a resumed run must be the same run.
         folder: the run's folder itself, instead of `runs_dir()/name`.
         may_change: names of configuration fields that may differ on resume (`steps`, for instance).
 
@@ -155,7 +155,8 @@ class Run:
         if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
             raise ValueError(f"run name {name!r}: use letters, digits, '-', '_' and '.' only")
         self.name = name
-        self.writes = int(os.environ.get("RANK") or 0) == 0
+        alone = int(os.environ.get("WORLD_SIZE") or 1) == 1
+        self.writes = alone or int(os.environ.get("RANK") or 0) == 0
         self.folder = Path(folder) if folder is not None else runs_dir() / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.samples = self.folder / "samples"
@@ -164,13 +165,15 @@ class Run:
         if config is not None:
             fields = dataclasses.fields(config) if dataclasses.is_dataclass(config) else ()
             known = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-            self._store_config(to_json(config), to_json(known), may_change)
+            self._check_config(to_json(config), to_json(known), may_change)
 
-    def _store_config(self, config: dict, defaults: dict, may_change: tuple[str, ...]) -> None:
+    def _check_config(self, config: dict, defaults: dict, may_change: tuple[str, ...]) -> None:
         path = self.folder / "config.json"
-        if path.exists():
+        if not path.exists():
+            self.keep_config(config)
+        elif any(self.checkpoints.glob("state-*.safetensors")):
             # A run of an older version lacks settings that came later: it ran as by their defaults.
-            stored = defaults | json.loads(path.read_text())
+            stored = _with_plan(defaults | json.loads(path.read_text()), config)
             changed = sorted(
                 key
                 for key in stored.keys() | config.keys()
@@ -182,8 +185,11 @@ class Run:
                     f"run {self.name!r} in {self.folder} was made with another configuration "
                     f"({detail}): choose another run name or delete the folder"
                 )
+
+    def keep_config(self, config: Any) -> None:
+        """Write `config.json`: at the start of a training, when it holds the folder alone."""
         if self.writes:
-            atomic_write(path, json.dumps(config, indent=2) + "\n")
+            atomic_write(self.folder / "config.json", json.dumps(to_json(config), indent=2) + "\n")
 
     def log(self, step: int, **stats: float) -> dict:
         """Append one line to `stats.jsonl` (and TensorBoard) and return it."""
@@ -223,6 +229,13 @@ class Run:
         merged.update(to_json(values))
         atomic_write(path, json.dumps(merged, indent=2) + "\n")
         return merged
+
+
+def _with_plan(stored: dict, config: dict) -> dict:
+    """A stored configuration without a plan of its own had its steps for one."""
+    if config.get("horizon") and not stored.get("horizon") and "steps" in stored:
+        return stored | {"horizon": stored["steps"]}
+    return stored
 
 
 def read_stats(folder: Path | str) -> list[dict]:

@@ -155,15 +155,19 @@ def test_names_that_are_no_folder_are_rejected(name, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def has_a_state(run):
+    run.checkpoints.mkdir()
+    (run.checkpoints / "state-00000005.safetensors").touch()
+
+
 def test_a_run_of_an_older_version_goes_on_with_the_defaults_of_later_settings(tmp_path):
     run = Run("old", Config())
     path = run.folder / "config.json"
     stored = json.loads(path.read_text())
     stored.pop("lr")  # as if that setting did not exist then
     path.write_text(json.dumps(stored))
+    has_a_state(run)
     Run("old", Config())
-    assert json.loads(path.read_text())["lr"] == 0.1
-    path.write_text(json.dumps(stored))
     with pytest.raises(ValueError, match=r"lr: 0.1 -> 0.2"):
         Run("old", Config(lr=0.2))
 
@@ -173,7 +177,11 @@ def test_a_run_keeps_its_configuration(tmp_path):
     assert run.folder == tmp_path / "runs" / "a"
     stored = json.loads((run.folder / "config.json").read_text())
     assert stored == {"steps": 10, "lr": 0.1, "size": [2, 3]}
-    Run("a", Config(steps=20))  # going on for longer is the same run
+    Run("a", Config(lr=0.3))  # nothing has been trained: free to change
+    assert json.loads((run.folder / "config.json").read_text())["lr"] == 0.1
+    has_a_state(run)
+    longer = Config(steps=20)
+    Run("a", longer).keep_config(longer)  # going on for longer is the same run
     assert json.loads((run.folder / "config.json").read_text())["steps"] == 20
     with pytest.raises(ValueError, match=r"another configuration \(lr: 0.1 -> 0.2\)"):
         Run("a", Config(lr=0.2))

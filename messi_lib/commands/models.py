@@ -44,9 +44,15 @@ def planned(config: C, profile: str, run: str) -> C:
     from ..runs import runs_dir
 
     stored = runs_dir() / run / "config.json"
-    if stored.is_file():
+    if stored.is_file() and any(stored.parent.glob("checkpoints/state-*")):
         values = json.loads(stored.read_text())
-        return dataclasses.replace(config, horizon=values.get("horizon") or values["steps"])
+        horizon = values.get("horizon") or values["steps"]
+        if config.steps > horizon and config.lr_schedule == "cosine":
+            raise ValueError(
+                f"--steps {config.steps} is beyond the {horizon} that run {run!r} was planned for: "
+                "its learning rate has come to zero. Choose another run name"
+            )
+        return dataclasses.replace(config, horizon=horizon)
     return dataclasses.replace(
         config, horizon=max(preset(type(config), profile).steps, config.steps)
     )
@@ -62,7 +68,8 @@ def outcome(kind: str, path: Path, step: int, config: TrainConfig, use: str) -> 
     """What to tell at the end of a training."""
     if step < config.span:
         plan = f"step {step} of {config.span} planned; --steps {config.span} goes on to the end"
-        return f"{kind} so far: {path} ({plan}, --horizon {step} plans a shorter run)"
+        short = f"a run of another name with --horizon {step} is complete at {step}"
+        return f"{kind} so far: {path} ({plan}; {short})"
     return f"{kind}: {path} (use it: messi replace {use} {path} ...)"
 
 

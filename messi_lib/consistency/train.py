@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +27,8 @@ from ..training.budget import Budget, budget, step_bytes
 from ..training.checkpoints import newest_average, save_weights
 from ..training.distributed import current
 from ..training.ema import PowerEMA
-from ..training.loop import LossFn, NonFiniteLoss, TrainResult, train
+from ..training.gradients import LossFn, NonFiniteLoss
+from ..training.loop import TrainResult, train
 from ..training.sampler import PositionSampler
 from .augment import Augmentation
 from .denoiser import Denoiser, build_denoiser, config_from_json, load_denoiser
@@ -162,7 +164,8 @@ def train_consistency(
         begin_with(denoiser, config.start)
     teacher = load_denoiser(config.teacher, device()) if config.teacher else None
     recipe = Recipe(config, denoiser, teacher)
-    watch = Watch(run, config, images) if ranks.main else None
+    ranks.agree("the photos", hashlib.sha256(images.tobytes()).hexdigest()[:16])
+    watch = ranks.together(lambda: Watch(run, config, images) if ranks.main else None)
 
     def log(line: dict, denoiser: Denoiser, ema: PowerEMA) -> None:
         watch(line, denoiser, ema)

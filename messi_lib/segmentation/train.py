@@ -111,6 +111,7 @@ def train_segmentation(
     torch.manual_seed(config.seed)  # the initial weights
     # Channels last: convolutions on a CPU take two thirds of the time.
     model = PersonSegmenter(config).to(place, memory_format=torch.channels_last)
+    ranks.agree("the number of photos", len(dataset))
     sampler = PositionSampler(len(dataset), config.batch, config.seed)
 
     def batch_at(step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor, Tensor]:

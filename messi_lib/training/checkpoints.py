@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise ValueError(
             f"{path} is no complete safetensors file ({error}): copy it again"
         ) from error
@@ -135,6 +136,8 @@ class StateFiles:
     def __init__(self, folder: Path, keep: int = 2):
         self.folder = folder
         self.keep = keep
+        self.ema_step = 0  # of the loaded state: the last step that its average has seen
+        self._damaged: set[Path] = set()
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("state-*.safetensors"), reverse=True)
@@ -150,10 +153,12 @@ class StateFiles:
         ema: Mapping[str, Tensor],
         optimizer: torch.optim.Optimizer,
         slow: Mapping[str, nn.Module] | None = None,
+        ema_step: int | None = None,
     ) -> Path:
-        """Write the state after `step` steps, then delete the oldest ones.
+        """Write the state after `step` steps, then delete the oldest ones, and what is damaged.
 
         Args:
+            ema_step: the last step that the average has seen; None: `step`.
             slow: further networks of the run, by name (letters only).
 
         Raises:
@@ -167,10 +172,20 @@ class StateFiles:
             for name, value in entry.items():
                 tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
         path = self.folder / f"state-{step:08d}.safetensors"
-        save_weights(path, tensors, {"kind": "state", "step": str(step)}, half=False)
+        facts = {"kind": "state", "step": str(step), "ema_step": str(ema_step or step)}
+        save_weights(path, tensors, facts, half=False)
+        # Later than this one can only be what could not be read when the run went on.
+        for other in self._damaged | {other for other in self._paths() if other > path}:
+            if other != path:
+                other.unlink(missing_ok=True)
+        self._damaged = set()
+        self.prune()
+        return path
+
+    def prune(self) -> None:
+        """Delete all but the newest `keep` states."""
         for old in self._paths()[self.keep :]:
             old.unlink()
-        return path
 
     def load(
         self,
@@ -182,14 +197,18 @@ class StateFiles:
         """Restore the newest readable state in place; return its step, 0 when there is none.
 
         Raises:
-            ValueError: the state belongs to another network.
+            ValueError: the state belongs to another network, or there are states and none can be
+                read: beginning anew would be a decision of the user's.
         """
         for path in self._paths():
             try:
                 tensors, metadata = load_weights(path)
             except ValueError as error:
                 print(f"{error}; trying the state before it", flush=True)
+                self._damaged.add(path)
                 continue
+            if metadata.get("kind") != "state":
+                raise ValueError(f"{path} is no state of a training: move it away")
             networks = {"model": model, **(slow or {})}
             parts: dict[str, dict[str, Tensor]] = {"ema": {}, "optimizer": {}}
             parts |= {name: {} for name in networks}
@@ -216,22 +235,34 @@ class StateFiles:
                     value = torch.empty_like(weights[int(index)], dtype=value.dtype).copy_(value)
                 state["state"].setdefault(int(index), {})[field] = value
             optimizer.load_state_dict(state)
+            self.ema_step = int(metadata.get("ema_step", metadata["step"]))
             return int(metadata["step"])
+        if self._damaged:
+            raise ValueError(
+                f"no state in {self.folder} can be read: move them away to begin anew, or copy "
+                "them back from where they are whole"
+            )
         return 0
 
 
 def newest_average(folder: Path) -> tuple[dict[str, Tensor], int]:
-    """Averaged weights of the newest state of a run's folder, and its step.
+    """Averaged weights of the newest readable state of a run's folder, and its step.
 
     Raises:
-        FileNotFoundError: no state there.
+        FileNotFoundError: no state there. ValueError: none that can be read.
     """
-    states = sorted((folder / "checkpoints").glob("state-*.safetensors"))
-    if not states:
-        raise FileNotFoundError(f"{folder} holds no state: is the run's name right?")
-    tensors, metadata = load_weights(states[-1])
-    average = {key[4:]: value for key, value in tensors.items() if key.startswith("ema.")}
-    return average, int(metadata["step"])
+    states = sorted((folder / "checkpoints").glob("state-*.safetensors"), reverse=True)
+    for path in states:
+        try:
+            tensors, metadata = load_weights(path)
+        except ValueError as error:
+            if path == states[-1]:
+                raise
+            print(f"{error}; taking the state before it", file=sys.stderr)
+            continue
+        average = {key[4:]: value for key, value in tensors.items() if key.startswith("ema.")}
+        return average, int(metadata["step"])
+    raise FileNotFoundError(f"{folder} holds no state: is the run's name right?")
 
 
 def folder_bytes(folder: Path) -> int:

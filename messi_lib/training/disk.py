@@ -115,7 +115,7 @@ class DiskPlan:
             (f"states: {self.keep} kept, one being written", (self.keep + 1) * self.state),
             (f"snapshots of the average: {kept}{short}", kept * self.average),
             ("best, export, one being written", EXTRA_AVERAGES * self.average),
-            ("statistics and curves", self.curves),
+            ("statistics, curves and pictures", self.curves),
             ("disk at the worst moment", self.peak),
         ]
         if self.budget is not None:
@@ -139,6 +139,7 @@ def plan_disk(
     save_every: int,
     log_every: int,
     snapshots: int,
+    more: int = 0,
     budget: int | None = None,
 ) -> DiskPlan:
     """The most that fits into a budget: two states and all snapshots, else one, else fewer.
@@ -148,6 +149,7 @@ def plan_disk(
         average: bytes of an average as it is kept.
         steps, save_every, log_every: of the run.
         snapshots: how many averages to keep, besides the best and the last.
+        more: bytes of other files, such as pictures.
         budget: bytes that the run may take; None for no limit.
 
     Raises:
@@ -156,7 +158,7 @@ def plan_disk(
     if log_every < 1:
         raise ValueError(f"log_every={log_every}: give 1 or more steps")
     wanted = log_spaced(steps, snapshots, save_every)
-    curves = -(-steps // log_every) * LINE_BYTES
+    curves = -(-steps // log_every) * LINE_BYTES + more
 
     def plan(keep: int, kept: tuple[int, ...]) -> DiskPlan:
         return DiskPlan(state, average, keep, kept, curves, budget, len(wanted))

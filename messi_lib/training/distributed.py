@@ -17,9 +17,10 @@ import atexit
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -29,6 +30,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 # One rank measures quality or draws samples while the others wait: longer than any of that takes.
 TIMEOUT = timedelta(minutes=30)
+
+T = TypeVar("T")
 
 
 def current() -> Ranks:
@@ -50,8 +53,10 @@ def current() -> Ranks:
         )
     place = os.environ.get("MESSI_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     gpu = place.startswith("cuda")
+    if gpu and ":" in place:
+        raise ValueError(f"MESSI_DEVICE={place} for {size} processes: use cuda, each takes its own")
     if gpu:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
     dist.init_process_group("nccl" if gpu else "gloo", timeout=TIMEOUT)
     atexit.register(leave)
     return Ranks(dist.get_rank(), dist.get_world_size())
@@ -115,6 +120,31 @@ class Ranks:
         dist.all_reduce(numbers)
         return dict(zip(values, (numbers / self.size).tolist(), strict=True))
 
+    def most(self, value: float) -> float:
+        """The largest value of any rank."""
+        if self.size == 1:
+            return value
+        number = torch.tensor(value, dtype=torch.float64, device=_place())
+        dist.all_reduce(number, dist.ReduceOp.MAX)
+        return float(number)
+
+    def together(self, action: Callable[[], T]) -> T:
+        """Do something that may fail on one rank only; then all fail, and none waits for it.
+
+        Raises:
+            Whatever `action` raises; ValueError on the other ranks.
+        """
+        if self.size == 1:
+            return action()
+        result, problem = None, None
+        try:
+            result = action()
+        except Exception as error:
+            problem = error
+        if self.any(problem is not None)[0]:
+            raise problem or ValueError("another rank failed: see its message")
+        return result
+
     def agree(self, what: str, value: object) -> None:
         """Refuse to go on with ranks that hold different values.
 
@@ -177,12 +207,24 @@ class Ranks:
 
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
-        """Rank 0 does it before the others: what it puts into a cache they find there."""
-        if self.size > 1 and not self.main:
-            dist.barrier()
-        yield
-        if self.size > 1 and self.main:
-            dist.barrier()
+        """Rank 0 does it before the others: what it puts into a cache they find there.
+
+        Raises:
+            ValueError: on the others, when it fails on rank 0.
+        """
+        failed = False
+        if not self.main:
+            (failed,) = self.any(False)
+            if failed:
+                raise ValueError("rank 0 failed: see its message")
+        try:
+            yield
+        except BaseException:
+            failed = True
+            raise
+        finally:
+            if self.main:
+                self.any(failed)
 
 
 def _place() -> torch.device:
@@ -192,7 +234,7 @@ def _place() -> torch.device:
 
 
 def _fingerprint(tensor: Tensor) -> Tensor:
-    """Two sums (2,) float64 that differ when the tensors do, order included, NaN excepted."""
-    values = tensor.detach().flatten().double()
+    """Two sums (2,) float64 that differ when the tensors do, order included."""
+    values = tensor.detach().flatten().double().nan_to_num(7.0)
     places = torch.arange(1, len(values) + 1, device=values.device, dtype=torch.float64)
     return torch.stack([values.sum(), (values * places.cos()).sum()])

@@ -71,22 +71,32 @@ class PowerEMA:
         """Share of the old average that one step keeps at `step`, for the curves."""
         return (1 - 1 / step) ** (self.gamma + 1)
 
-    @torch.no_grad()
-    def update(self, module: nn.Module, step: int, *, now: bool = False) -> None:
+    def update(self, module: nn.Module, step: int) -> None:
         """Move the average towards `module` after optimiser step `step` (counted from 1).
 
-        Args:
-            now: also when `every` steps have not passed, for instance before the average is saved.
+        Only at multiples of `every`: a run that is logged, saved or stopped at other steps has the
+        same average.
         """
         if step < 1:
             raise ValueError(f"step={step}: steps are counted from 1")
-        if step == self.last or not (now or step % self.every == 0):
-            return
+        if step % self.every == 0:
+            self._move(self.weights, module, step)
+            self.last = step
+
+    def fresh(self, module: nn.Module, step: int) -> dict[str, Tensor]:
+        """The average as of `step`, also between updates (then a copy)."""
+        if step == self.last:
+            return self.weights
+        copies = {name: value.clone() for name, value in self.weights.items()}
+        self._move(copies, module, step)
+        return copies
+
+    @torch.no_grad()
+    def _move(self, weights: dict[str, Tensor], module: nn.Module, step: int) -> None:
         share = 1 - self.beta(step)
         for name, value in module.state_dict().items():
-            average = self.weights[name]
+            average = weights[name]
             if average.is_floating_point():
                 average.lerp_(value.to(average), share)
             else:
                 average.copy_(value)
-        self.last = step

@@ -6,6 +6,7 @@ batches in the same order, and a resumed run asks for the rest of them.
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,6 +41,8 @@ def batches(batch_at: BatchAt, steps: range, workers: int = 0) -> Iterator[Any]:
     """
     if workers < 0:
         raise ValueError(f"workers={workers}: give 0 or a positive number")
+    if workers and "fork" not in multiprocessing.get_all_start_methods():
+        raise ValueError(f"workers={workers}: this system cannot fork processes: use workers=0")
     if workers == 0 or len(steps) == 0:
         yield from map(batch_at, steps)
         return
@@ -49,6 +52,8 @@ def batches(batch_at: BatchAt, steps: range, workers: int = 0) -> Iterator[Any]:
         sampler=steps,
         num_workers=workers,
         prefetch_factor=2,
+        # A fork shares `batch_at` and its photos; other ways would have to send copies of them.
+        multiprocessing_context="fork",
         collate_fn=_unchanged,
     )
     yield from loader

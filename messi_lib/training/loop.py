@@ -27,15 +27,9 @@ from .control import StopRequests, locked
 from .distributed import Ranks, current
 from .ema import PowerEMA
 from .feed import BatchAt, batches
-from .optimizer import autocast, learning_rate, make_optimizer, set_rate
-from .parts import Part, parts, portion
+from .gradients import Gradients, LossFn, NonFiniteLoss, clock
+from .optimizer import learning_rate, make_optimizer, set_rate
 from .store import Export, Store
-
-LossFn = Callable[[nn.Module, Any, torch.Generator, int], tuple[Tensor, dict[str, float]]]
-
-
-class NonFiniteLoss(ValueError):
-    """Raised by a loss function that can say where it broke; the loop adds the step and saves."""
 
 
 @dataclass
@@ -49,21 +43,6 @@ class TrainResult:
     stats: list[dict] = field(default_factory=list)
     stopped: str = ""  # who asked to stop before the last step
     split: dict[str, float] = field(default_factory=dict)  # seconds by what they were spent on
-
-
-class _Loss(nn.Module):
-    """The loss as a module, so that `DistributedDataParallel` can wrap it.
-
-    What it wraps is this; a second forward pass inside the loss (a target, a partner without
-    gradient) goes through the plain network.
-    """
-
-    def __init__(self, model: nn.Module, loss_fn: LossFn):
-        super().__init__()
-        self.model, self.loss_fn = model, loss_fn
-
-    def forward(self, images: Any, generator: torch.Generator, step: int):
-        return self.loss_fn(self.model, images, generator, step)
 
 
 def train(
@@ -103,16 +82,14 @@ def train(
     ranks = current()
     ranks.agree("the configuration", json.dumps(asdict(config), default=str, sort_keys=True))
     with contextlib.ExitStack() as held:
-        problem: ValueError | None = None
         if ranks.main:
-            try:
-                held.enter_context(locked(run.folder))
-            except ValueError as error:
-                problem = error
-        if ranks.any(problem is not None)[0]:
-            raise problem or ValueError(f"run {run.name!r} is in use: see rank 0")
+            ranks.together(lambda: held.enter_context(locked(run.folder)))
+        else:
+            ranks.together(lambda: None)
         stop = held.enter_context(StopRequests(run.folder if ranks.main else None))
-        loop = _Loop(run, model, loss_fn, config, ranks, lr_scales, after_step, slow, export)
+        loop = ranks.together(
+            lambda: _Loop(run, model, loss_fn, config, ranks, lr_scales, after_step, slow, export)
+        )
         loop.quiet = quiet or not ranks.main
         loop.on_log = on_log
         return loop.go(batch_at, stop)
@@ -133,7 +110,6 @@ class _Loop:
         self.after_step = after_step
         slow = dict(slow or {})
         self.place = next(model.parameters()).device
-        self.size = portion(config.batch, config.microbatch, ranks)
         if config.channels_last:
             for network in (model, *slow.values()):
                 network.to(memory_format=torch.channels_last)
@@ -142,96 +118,103 @@ class _Loop:
             model, config.ema_std, device=config.ema_device or None, every=config.ema_every
         )
         self.store = Store(run, config, model, self.ema, self.optimizer, slow, export)
-        self.start = self.ema.last = self.store.load()
-        ranks.agree("the step of the newest state", self.start)
-        ranks.send(model, *slow.values())  # equal already, unless a network was made unseeded
-        if config.compile:  # in place: names stay; eager random numbers: dropout masks agree
-            model.compile(options={"fallback_random": True})
-        self.loss = ranks.wrap(_Loss(model, loss_fn))
+        self.start = self.store.load()
+        run.keep_config(config)
+        self.slow, self.loss_fn = slow, loss_fn
         self.split: dict[str, float] = {}
         self.seen: dict[str, list[float]] = {}  # a stage may have its own statistics
 
-    @contextlib.contextmanager
-    def clock(self, what: str) -> Iterator[None]:
-        """Add the time of the block to `split`; on a GPU that is the time to ask for the work."""
-        began = time.perf_counter()
-        yield
-        self.split[what] = self.split.get(what, 0.0) + time.perf_counter() - began
+    def clock(self, what: str) -> contextlib.AbstractContextManager:
+        return clock(self.split, what)
 
     def go(self, batch_at: BatchAt, stop: StopRequests) -> TrainResult:
-        config, ranks = self.config, self.ranks
+        config, ranks, model = self.config, self.ranks, self.model
+        ranks.agree("the step of the newest state", self.start)
+        ranks.send(model, *self.slow.values())  # equal already, unless one was made unseeded
+        if config.compile:  # in place: names stay; eager random numbers: dropout masks agree
+            model.compile(options={"fallback_random": True})
+        self.gradients = Gradients(self.run.name, model, self.loss_fn, config, ranks, self.split)
         share = (ranks.share(config.batch),) if ranks.size > 1 else ()
         steps = range(self.start, config.steps)
+        result = TrainResult(model, self.ema.weights, self.start, 0.0, split=self.split)
+        model.train()
         feed = batches(lambda step: batch_at(step, *share), steps, config.workers)
-        result = TrainResult(self.model, self.ema.weights, self.start, 0.0, split=self.split)
-        self.model.train()
+        with contextlib.closing(feed):
+            self.steps(feed, steps, stop, result)
+        if result.step:
+            result.ema = self.ema.fresh(model, result.step)
+        if stop.interrupted:
+            raise KeyboardInterrupt
+        return result
+
+    def steps(
+        self, feed: Iterator[Any], steps: range, stop: StopRequests, result: TrainResult
+    ) -> None:
+        """The visible loop: a batch, a step, the average; a line, a state when they are due."""
+        config, ranks = self.config, self.ranks
         began = last = time.perf_counter()
         first = self.start
         for step in steps:
             with self.clock("data"):
-                batch = next(feed)
+                batch = ranks.together(lambda: next(feed))
             lr = learning_rate(config, step)
             set_rate(self.optimizer, lr)
             stopping = self.update(batch, step, stop)
             done = result.step = step + 1
-            logging = done % config.log_every == 0 or done == config.steps or stopping
-            saving = done % config.save_every == 0 or done == config.steps or stopping
+            ended = done == config.steps or stopping
             with self.clock("average"):
                 ranks.average_buffers(self.model)
-                self.ema.update(self.model, done, now=logging or saving)
-            if logging:
+                self.ema.update(self.model, done)
+            if done % config.log_every == 0 or ended:
                 now = time.perf_counter()
-                rate = (done - first) * config.batch / (now - last)
-                line = self.log(done, lr, rate)
-                result.stats.append(line)
-                if not self.quiet:
-                    left = (now - began) / (done - self.start) * (config.steps - done)
-                    _report(line, config.steps, left)
-                if self.on_log is not None and ranks.main:
-                    self.on_log(line, self.model, self.ema)
-                    self.model.train()
-                last, first = time.perf_counter(), done
+                line = self.line(lr, done, (done - first) * config.batch / (now - last))
+                left = (now - began) / (done - self.start) * (config.steps - done)
+            else:
+                line = left = None
+            saving = done % config.save_every == 0 or ended
             if saving:
                 ranks.check_same(self.model)
-                self.store.save(done)
-            self.store.snapshot(done)
+            if saving or line is not None or done in self.store.plan.snapshots:
+                ranks.together(lambda: self.write(done, saving, line, left, result))  # noqa: B023
+            if line is not None:
+                last, first = time.perf_counter(), done
+            result.seconds = time.perf_counter() - began
             if stopping and done < config.steps:
                 result.stopped = stop.asked or "another rank"
                 stop.honoured()
-                if stop.interrupted:
-                    raise KeyboardInterrupt
                 if not self.quiet:
                     print(f"{result.stopped}: stopped at step {done} of {config.steps}, the state "
                           "is saved; the same command goes on", flush=True)  # fmt: skip
                 break
-        result.seconds = time.perf_counter() - began
-        return result
+
+    def write(
+        self, done: int, saving: bool, line: dict | None, left: float | None, result: TrainResult
+    ) -> None:
+        """In this order: a step that is in a state has its line and its snapshot, also after
+        `kill -9`; what may fail or take long (measurements, pictures) comes last."""
+        if line is not None:
+            line = self.store.log(done, **line)
+            result.stats.append(line)
+            if not self.quiet:
+                _report(line, self.config.steps, left)
+        self.store.snapshot(done)
+        if saving:
+            self.store.save(done)
+        if line is None:
+            return
+        if self.on_log is not None and self.ranks.main:
+            self.on_log(line, self.model, self.ema)
+            self.model.train()
 
     def update(self, batch: Any, step: int, stop: StopRequests) -> bool:
-        """One step of the optimiser; returns whether it is to be the last for now.
-
-        When memory does not suffice, the step is done again with half as many images at a time.
-        """
-        config, several = self.config, self.ranks.size > 1
-        # Ranks that compute together cannot start again one by one: they rehearse their first step.
-        rehearsing = several and step == self.start and self.place.type == "cuda"
-        while True:
-            self.optimizer.zero_grad(set_to_none=True)
-            stats: dict[str, float] = {}
-            try:
-                if rehearsing:
-                    self.rehearse(batch, step)
-                    rehearsing = False
-                    continue
-                stopping = self.gradient(batch, step, stop, stats)
-                break
-            except torch.OutOfMemoryError as error:
-                self.halve(error, possible=rehearsing or not several)
-            except NonFiniteLoss as error:
-                raise ValueError(
-                    f"run {self.run.name!r}: {error} at step {step}; {self.store.keep(step)}. "
-                    f"Start a new run with a lower lr than {config.lr:g}, or with clip=1"
-                ) from error
+        """One step of the optimiser; returns whether it is to be the last for now."""
+        try:
+            stats, stopping = self.gradients(batch, step, stop)
+        except NonFiniteLoss as error:
+            raise ValueError(
+                f"run {self.run.name!r}: {error} at step {step}; {self.store.keep(step)}. Start a "
+                f"new run with a lower lr than {self.config.lr:g}, or with clip=1"
+            ) from error
         with self.clock("optimizer"):
             self.optimizer.step()
             if self.after_step is not None:
@@ -240,84 +223,13 @@ class _Loop:
             self.seen.setdefault(name, []).append(value)
         return stopping
 
-    def gradient(self, batch: Any, step: int, stop: StopRequests, stats: dict[str, float]) -> bool:
-        """Leave the gradient of the whole batch in the weights; see `update` for the answer."""
-        config, ranks = self.config, self.ranks
-        stopping = False
-        for part in parts(batch, self.size, ranks):
-            problem: NonFiniteLoss | None = None
-            # Gradients travel once a step, in the last backward pass.
-            quiet = ranks.size > 1 and not part.last
-            with self.loss.no_sync() if quiet else contextlib.nullcontext():
-                with self.clock("forward"):
-                    try:
-                        loss, values = self.evaluate(part, step)
-                    except NonFiniteLoss as error:
-                        problem = error
-                if problem is not None or part.last:  # a rank alone in a backward pass would wait
-                    broken, stopping = ranks.any(problem is not None, stop.poll())
-                    if broken:
-                        raise problem or NonFiniteLoss("the loss on another rank is not finite")
-                with self.clock("backward"):
-                    (loss * part.share).backward()
-            for name, value in {"loss": float(loss.detach()), **values}.items():
-                stats[name] = stats.get(name, 0.0) + part.share * value
-        if config.clip or (step + 1) % config.log_every == 0:
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or float("inf"))
-            stats["gradient_norm"] = float(norm)
-            if not torch.isfinite(norm):
-                raise NonFiniteLoss(f"the gradient's norm is {norm.item()}")
-        return stopping
-
-    def evaluate(self, part: Part, step: int) -> tuple[Tensor, dict[str, float]]:
-        """Loss and statistics of a part."""
-        generator = part.generator(self.config.seed, step)
-        with autocast(self.config.precision, self.place):
-            loss, values = self.loss(part.images, generator, step)
-        if not torch.isfinite(loss):
-            raise NonFiniteLoss(f"the loss is {loss.item()}")
-        return loss, values
-
-    def rehearse(self, batch: Any, step: int) -> None:
-        """A step without an update, to see on all ranks together whether memory suffices."""
-        problem: torch.OutOfMemoryError | None = None
-        try:
-            with self.loss.no_sync(), contextlib.suppress(NonFiniteLoss):
-                for part in parts(batch, self.size, self.ranks):
-                    self.evaluate(part, step)[0].backward()
-        except torch.OutOfMemoryError as error:
-            problem = error
-        if self.ranks.any(problem is not None)[0]:
-            raise problem or torch.OutOfMemoryError("out of memory on another rank")
-
-    def halve(self, error: torch.OutOfMemoryError, possible: bool) -> None:
-        """Compute half as many images at a time from now on; the batch stays as it is."""
-        mine = self.config.batch // self.ranks.size
-        sizes = [n for n in range(1, self.size // 2 + 1) if self.ranks.size == 1 or mine % n == 0]
-        if not possible or not sizes:
-            more = "a larger GPU, or checkpoint_rates, which recompute activations"
-            fewer = f"microbatch={max(self.size // 2, 1)}, which gives the same batch in more parts"
-            raise ValueError(
-                f"run {self.run.name!r}: out of memory with {self.size} images of the batch at a "
-                f"time: use {fewer if sizes else more}"
-            ) from error
-        print(
-            f"out of memory with {self.size} images at a time: going on with {sizes[-1]}, batch "
-            f"{self.config.batch} as before",
-            flush=True,
-        )
-        self.size = sizes[-1]
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.place.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def log(self, done: int, lr: float, rate: float) -> dict:
-        """Means since the last line, over all ranks; written by the first."""
+    def line(self, lr: float, done: int, rate: float) -> dict:
+        """Statistics since the last line: means over steps and ranks."""
         means = {name: sum(values) / len(values) for name, values in self.seen.items()}
         self.seen = {}
-        means = self.ranks.mean(means)
-        means |= {"lr": lr, "ema_beta": self.ema.decay(done), "memory_gb": _peak_memory(self.place)}
-        return self.store.log(done, **means, images_per_second=rate)
+        memory = self.ranks.most(_peak_memory(self.place))
+        more = {"lr": lr, "ema_beta": self.ema.decay(done), "memory_gb": memory}
+        return self.ranks.mean(means) | more | {"images_per_second": rate}
 
 
 def _peak_memory(place: torch.device) -> float:

@@ -63,25 +63,22 @@ class Store:
             save_every=config.save_every,
             log_every=config.log_every,
             snapshots=config.snapshots,
+            more=_pictures(config),
             budget=parse_size(config.disk_budget) if config.disk_budget else None,
         )
         self.files = StateFiles(run.checkpoints, keep=self.plan.keep)
-        if run.writes:
-            self._tidy()
-
-    def _tidy(self) -> None:
-        """Take away what a killed process left half written, and snapshots of another plan."""
-        for folder in (self.run.folder, self.run.checkpoints, self.history):
-            for torn in (*folder.glob(".*.tmp"), *folder.glob(".tmp*")):  # ours, safetensors' own
-                torn.unlink(missing_ok=True)
-        wanted = {self._snapshot_path(step) for step in self.plan.snapshots}
-        for path in self.history.glob("average-*.safetensors"):
-            if path not in wanted:
-                path.unlink()
+        if run.writes:  # what a killed process left half written; safetensors has names of its own
+            for folder in (run.folder, run.checkpoints, self.history):
+                for torn in (*folder.glob(".*.tmp"), *folder.glob(".tmp*")):
+                    torn.unlink(missing_ok=True)
 
     def load(self) -> int:
         """Restore the newest readable state in place; its step, 0 when there is none."""
-        return self.files.load(*self.parts)
+        step = self.files.load(*self.parts)
+        self.ema.last = self.files.ema_step
+        if self.run.writes:
+            self.files.prune()  # a smaller budget keeps fewer than the run so far
+        return step
 
     def save(self, step: int) -> Path | None:
         """Write the state after `step` steps.
@@ -92,7 +89,9 @@ class Store:
         if not self.run.writes:
             return None
         self._make_room(self.plan.state)
-        return self._write(step, lambda: self.files.save(step, *self.parts))
+        return self._write(
+            step, lambda: self.files.save(step, *self.parts, ema_step=self.ema.last or None)
+        )
 
     def snapshot(self, step: int) -> None:
         """Keep the average after `step` steps when the plan has it."""
@@ -110,13 +109,12 @@ class Store:
         kept."""
         try:
             if step:
-                self.ema.update(self.parts[0], step, now=True)
                 path = self.save(step)
                 if path is not None:
                     return f"the state before it is saved in {path}"
         except ValueError:  # weights that are not finite (the damage was done earlier), or no room
             pass
-        return f"the last good state in {self.files.folder} is kept"
+        return self._last()
 
     def _snapshot_path(self, step: int) -> Path:
         return self.history / f"average-{step:08d}.safetensors"
@@ -135,7 +133,9 @@ class Store:
                 )
             steps = [int(path.stem.rpartition("-")[2]) for path in kept]
             ratios = [steps[i + 1] / max(steps[i], 1) for i in range(len(steps) - 1)]
-            kept[ratios.index(min(ratios))].unlink()
+            given_up = kept[ratios.index(min(ratios))]
+            print(f"disk budget: giving up the snapshot {given_up.name}", flush=True)
+            given_up.unlink()
 
     def _write(self, step: int, action: Callable):
         try:
@@ -165,6 +165,17 @@ def state_bytes(model: nn.Module, slow: Mapping[str, nn.Module] | None = None) -
     others = sum(v.nbytes for module in (slow or {}).values() for v in module.state_dict().values())
     names = len(model.state_dict()) * 2 + len(list(model.parameters())) * 3
     return 2 * own + moments + others + 150 * names  # the header: names, shapes, places
+
+
+def _pictures(config: TrainConfig) -> int:
+    """Most bytes of a generator's sample grids: 32 images without compression, here and in
+    TensorBoard; and the second line of statistics where quality is measured."""
+    every = getattr(config, "sample_every", 0)
+    side = getattr(config, "image_size", 0) + 2
+    count = config.span // every + 1 if every else 0
+    fid_every = getattr(config, "fid_every", 0)
+    lines = config.span // fid_every + 1 if fid_every else 0
+    return count * 2 * 32 * 3 * side**2 + lines * 1000
 
 
 def _half(value: Tensor) -> int:

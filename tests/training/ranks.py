@@ -46,7 +46,8 @@ def segmenter(folder: Path):
     return train_segmentation(run, SEGMENTER, Squares(), quiet=True)
 
 
-def toy(folder: Path, loss_fn, config: TrainConfig = TOY, after_step=None, first=0.0):
+def toy(folder: Path, loss_fn, config: TrainConfig = TOY, after_step=None, first=0.0,
+        batches=None, on_log=None):  # fmt: skip
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
     with torch.no_grad():
@@ -58,7 +59,8 @@ def toy(folder: Path, loss_fn, config: TrainConfig = TOY, after_step=None, first
 
     seen: list = []
     run = Run("t", config, folder=folder)
-    result = train(run, model, loss_fn, batch_at, config, after_step=after_step, quiet=True)
+    result = train(run, model, loss_fn, batches or batch_at, config, after_step=after_step,
+                   on_log=on_log, quiet=True)  # fmt: skip
     return result, seen
 
 
@@ -107,6 +109,26 @@ def main(folder: Path) -> None:
     tell("config", error=refusal(lambda: toy(folder / f"c{ranks.rank}", squares, other)))
     odd = dataclasses.replace(TOY, batch=5)
     tell("odd", error=refusal(lambda: toy(folder / "odd", squares, odd)))
+
+    def unread(step, share=slice(None)):
+        if (step, ranks.rank) == (3, 1):
+            raise ValueError("a photo cannot be read")
+        return torch.zeros(4, 2)[share]
+
+    def fails(line, model, ema):
+        raise ValueError("the disk is full")
+
+    for part, more in (("unread", {"batches": unread}), ("measured", {"on_log": fails})):
+        tell(part, error=refusal(lambda m=more, p=part: toy(folder / p, squares, **m)))
+
+    def idle():
+        torch.manual_seed(0)
+        model = nn.ModuleList([nn.Linear(2, 1), nn.Linear(3, 1)])
+        one = lambda model, *rest: squares(model[0], *rest)  # noqa: E731
+        run = Run("i", TOY, folder=folder / "idle")
+        train(run, model, one, lambda step, share: torch.ones(4, 2)[share], TOY, quiet=True)
+
+    tell("idle", error=refusal(idle))
 
     def ask(model, step):
         if step == 6 and ranks.rank == 1:

@@ -110,6 +110,16 @@ def test_disagreement_and_uneven_batches_are_refused(two):
         assert "batch=5 cannot be shared equally by 2 processes" in fact["error"]
 
 
+def test_what_fails_on_one_process_fails_on_all(two):
+    """None is left waiting for the others; each has one line."""
+    first, second = told(two, "unread")
+    assert second["error"] == "a photo cannot be read" and "another rank failed" in first["error"]
+    first, second = told(two, "measured")
+    assert first["error"] == "the disk is full" and "another rank failed" in second["error"]
+    for fact in told(two, "idle"):
+        assert "1.weight and 1 more parameters take no part in the loss" in fact["error"]
+
+
 def test_all_stop_together_when_one_is_asked(two):
     first, second = told(two, "asked")
     assert first["step"] == second["step"] == 8  # asked after step 7: the one in hand is finished

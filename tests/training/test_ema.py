@@ -55,8 +55,10 @@ def test_one_update_keeps_what_many_would_keep():
     torch.testing.assert_close(often.weights["weight"], rare.weights["weight"])
     nn.init.constant_(layer.weight, 5.0)
     often.update(layer, 9)
-    rare.update(layer, 9, now=True)
-    torch.testing.assert_close(often.weights["weight"], rare.weights["weight"])
+    rare.update(layer, 9)  # not its turn
+    assert rare.last == 8
+    torch.testing.assert_close(often.weights["weight"], rare.fresh(layer, 9)["weight"])
+    assert rare.fresh(layer, 8) is rare.weights
 
 
 def test_integer_buffers_are_copied():

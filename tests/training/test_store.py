@@ -43,8 +43,18 @@ def test_snapshots_are_spaced_on_a_logarithmic_scale(tmp_path):
     assert facts == {"kind": "average"}
     for name, value in result.ema.items():
         assert torch.equal(last[name], value.half())
-    go(tmp_path / "run", dataclasses.replace(config, snapshots=2))  # another plan: fewer stay
-    assert len(list((run.folder / "history").iterdir())) == 2
+    go(tmp_path / "run", dataclasses.replace(config, steps=41, snapshots=0))
+    assert len(list((run.folder / "history").iterdir())) == 4  # nothing is thrown away unasked
+
+
+def test_a_smaller_budget_keeps_fewer_states(tmp_path, capsys):
+    config = dataclasses.replace(CONFIG, steps=10, save_every=5, optimizer="adam", snapshots=2)
+    _, run = go(tmp_path / "run", dataclasses.replace(config, horizon=20), big_model())
+    assert len(list(run.checkpoints.iterdir())) == 2
+    tight = dataclasses.replace(config, steps=20, horizon=20, disk_budget="700KB")
+    go(tmp_path / "run", tight, big_model())
+    assert [path.name for path in run.checkpoints.iterdir()] == ["state-00000020.safetensors"]
+    assert folder_bytes(run.folder) <= 700_000
 
 
 def test_a_run_stays_within_its_budget_and_an_impossible_one_is_refused(tmp_path):
