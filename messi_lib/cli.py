@@ -33,8 +33,11 @@ COMMANDS: dict[str, type] = {
     "data people": commands.DataPeople,
     "data pitch": commands.DataPitch,
     "data subject": commands.DataSubject,
+    "evaluate generator": commands.EvaluateGenerator,
     "evaluate fid": commands.EvaluateFid,
     "evaluate segmentation": commands.EvaluateSegmentation,
+    "evaluate fetch-weights": commands.FetchWeights,
+    "evaluate check-weights": commands.CheckWeights,
     "doctor": commands.Doctor,
 }
 GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
@@ -63,7 +66,7 @@ def overview(group: str = "") -> str:
         lines = [f"usage: messi {group} COMMAND [OPTIONS]", ""]
     for name, command in COMMANDS.items():
         if not group or name.startswith(group + " "):
-            lines.append(f"  {name:<20} {command.__doc__.splitlines()[0]}")
+            lines.append(f"  {name:<22} {command.__doc__.splitlines()[0]}")
     return "\n".join(lines)
 
 

@@ -5,6 +5,13 @@ Everything heavy is imported inside the commands, so that `messi --help` answers
 
 from .data_people import DataPeople
 from .data_subject import DataSubject
+from .evaluate import (
+    CheckWeights,
+    EvaluateFid,
+    EvaluateGenerator,
+    EvaluateSegmentation,
+    FetchWeights,
+)
 from .models import (
     ExportConsistency,
     ExportSegmentation,
@@ -16,8 +23,6 @@ from .use import (
     DataPitch,
     Demo,
     Doctor,
-    EvaluateFid,
-    EvaluateSegmentation,
     Notebooks,
     Playground,
     Replace,
@@ -26,15 +31,18 @@ from .use import (
 
 __all__ = [
     "BudgetPlan",
+    "CheckWeights",
     "DataPeople",
     "DataPitch",
     "DataSubject",
     "Demo",
     "Doctor",
     "EvaluateFid",
+    "EvaluateGenerator",
     "EvaluateSegmentation",
     "ExportConsistency",
     "ExportSegmentation",
+    "FetchWeights",
     "Notebooks",
     "Playground",
     "Replace",

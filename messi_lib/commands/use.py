@@ -1,10 +1,8 @@
-"""Commands that use what there is: photos, samples, data, numbers, notebooks, this machine."""
+"""Commands that use what there is: photos, samples, data, notebooks, this machine."""
 
 from __future__ import annotations
 
 import functools
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -156,79 +154,6 @@ class DataPitch:
                 self.out, self.n, size=self.size, seed=self.seed, kit=self.kit
             )
         print(f"{self.n} images: {written}")
-        return 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateFid:
-    """Measure FID and KID between two folders; JSON on standard output."""
-
-    dir_a: Positional[Path]  # folder of images, for instance drawn ones
-    dir_b: Positional[Path]  # folder to compare with, for instance real ones
-    extractor: str = "inception"  # inception, random-inception or random-conv
-    size: int | None = None  # crop to squares of this side; None: as they are, or the smallest
-    batch: int = 16
-
-    def __call__(self) -> int:
-        from ..evaluation.report import evaluate_folders
-        from ..runs import to_json
-
-        result = evaluate_folders(self.dir_a, self.dir_b, self.extractor, self.size, self.batch)
-        for warning in result.pop("warnings"):
-            print(f"warning: {warning}", file=sys.stderr)
-        print(json.dumps(to_json(result), indent=2))
-        return 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateSegmentation:
-    """Measure a segmenter on photos annotated in COCO's format.
-
-    Prints IoU and Boundary IoU at the photos' own resolution, over all and by groups.
-    """
-
-    annotations: Path  # COCO instances file
-    images: Path  # folder of its photos
-    weights: Path | None = None  # segmenter, or maskrcnn; None: the one that ships
-    json: Path | None = None  # file for the numbers
-    split: Path | None = None  # splits.json of `messi data people`; measures its part
-    part: Literal["train", "val", "test"] = "test"  # of --split
-    max_people: int = 0  # leave out photos with more people, and crowds; 0: any number
-    limit: int | None = None  # only the first photos
-    size: int | None = None  # longest side for the network, in pixels; None: as it was made
-    threshold: float = 0.5
-    refine: Flag = False  # let the edges follow those of the photo (guided filter)
-    mirror: Flag = False  # look at the mirrored photo too: a little better, twice the time
-
-    def __call__(self) -> int:
-        from ..data.coco import load_coco_people
-        from ..data.splits import read_split
-        from ..outputs import check_writable
-        from ..runs import atomic_write, to_json
-        from ..segmentation.evaluate import as_table, evaluate_photos
-        from ..segmentation.instances import open_segmenter
-
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit={self.limit}: give a positive number")
-        if self.json is not None:
-            check_writable(self.json.parent)
-        ids = read_split(self.split, self.part) if self.split is not None else None
-        photos = load_coco_people(self.annotations, self.images, self.max_people, ids=ids)
-        segmenter = open_segmenter(
-            self.weights, self.threshold, size=self.size, refine=self.refine, mirror=self.mirror
-        )
-        result = evaluate_photos(segmenter, photos[: self.limit])
-        print(as_table(result))
-        if self.json is not None:
-            result |= {
-                "annotations": self.annotations.name,
-                "weights": self.weights.name if self.weights else "shipped",
-                "part": self.part if self.split else "all",
-                "size": getattr(segmenter, "size", None),
-                "refine": self.refine,
-                "mirror": self.mirror,
-            }
-            atomic_write(self.json, json.dumps(to_json(result), indent=2) + "\n")
         return 0
 
 

@@ -6,26 +6,24 @@ Both are drawn from the averaged weights, with noise of their own, so that watch
 from __future__ import annotations
 
 import copy
-import time
 
 import numpy as np
-import torch
+from torch import Tensor
 
-from ..images import grid, to_uint8, write_png
+from ..images import grid, write_png
 from ..profiles import ConsistencyConfig
 from ..runs import Run, seed_generator
 from ..training.ema import PowerEMA
+from .bank import Bank
 from .denoiser import Denoiser
 from .noise import karras_sigmas
 from .ode import sample_ode
 from .recipes import stage_of
-from .sampling import sample_multistep
 
 BEST = "best.safetensors"  # in the run's checkpoints: the average with the lowest KID
 MIDDLE = 0.8  # noise level of the second step: found by trying, see chapter 03
 GRID = 32  # samples in a picture
 EDM_STEPS = 10  # of Heun's method, while the network is a diffusion model
-BATCH = 50
 
 
 class Watch:
@@ -35,8 +33,9 @@ class Watch:
         photos: uint8 (N, S, S, 3), what FID and KID compare with: the first `config.fid_images`.
 
     Raises:
-        ValueError: fewer photos than `fid_images`. Other errors as `evaluation.load_extractor`, for
-            instance when its weights cannot be had: before the training begins.
+        ValueError: fewer photos than `fid_images`, or copies among them. Other errors as
+            `evaluation.load_extractor`, for instance when its weights cannot be had: before the
+            training begins.
     """
 
     def __init__(self, run: Run, config: ConsistencyConfig, photos: np.ndarray):
@@ -46,17 +45,20 @@ class Watch:
                 raise ValueError(f"{name}={every}: give a multiple of log_every={config.log_every}")
         self.run, self.config = run, config
         self.shadow: Denoiser | None = None
-        self.extractor = self.real = None
+        self.extractor = None
         if config.fid_every:
-            from ..evaluation.features import extract, load_extractor
+            from ..evaluation.features import load_extractor
+            from ..evaluation.generator import check_sets
+            from ..evaluation.store import MemoryStore
 
             if len(photos) < config.fid_images:
                 raise ValueError(
                     f"fid_images={config.fid_images} but {len(photos)} photos: lower it, copies "
                     "would falsify the FID"
                 )
-            self.extractor = load_extractor("inception")
-            self.real = extract(photos[: config.fid_images], self.extractor)
+            self.photos = photos[: config.fid_images]
+            check_sets(self.photos, None, config.fid_images, [1])
+            self.extractor, self.known = load_extractor("inception"), MemoryStore()
 
     def __call__(self, line: dict, denoiser: Denoiser, ema: PowerEMA) -> None:
         step, config = line["step"], self.config
@@ -69,47 +71,52 @@ class Watch:
         self.shadow.load_state_dict(ema.weights)
         self.shadow.eval()
         if show:
-            picture = grid(self.draw(GRID, step), columns=8)
+            picture = grid(self.draw(0, GRID, step), columns=8)
             write_png(picture, self.run.samples / f"step-{step:08d}.png")
             self.run.picture("samples", picture, step)
         if measure:
             line.update(self.measure(step))
             self.run.log(**{key: value for key, value in line.items() if key != "time"})
 
-    def draw(self, n: int, step: int) -> torch.Tensor:
-        """Samples (n, C, S, S) in [-1, 1] as the network makes them best at this stage."""
-        parts = []
-        for start in range(0, n, BATCH):
+    def draw(self, start: int, count: int, step: int) -> Tensor:
+        """Samples start, ..., start + count - 1, (count, C, S, S) in [-1, 1].
+
+        As the network makes them best at this stage; the same noise each time.
+        """
+        if stage_of(self.config, step - 1) < 0:
             generator = seed_generator(self.config.seed, "watch", start)
-            count = min(BATCH, n - start)
-            if stage_of(self.config, step - 1) < 0:
-                sigmas = karras_sigmas(EDM_STEPS)
-                parts.append(sample_ode(self.shadow, count, sigmas, generator))
-            else:
-                sigmas = [self.config.sigma_max, MIDDLE]
-                parts.append(sample_multistep(self.shadow, count, sigmas, generator))
-        return torch.cat(parts)
+            return sample_ode(self.shadow, count, karras_sigmas(EDM_STEPS), generator)
+        return Bank(self.shadow, self.config.seed, {2: [self.config.sigma_max, MIDDLE]})(
+            start, count, 2
+        )
 
     def measure(self, step: int) -> dict[str, float]:
         """FID and KID of the average; the best one by KID is kept."""
-        from ..evaluation.features import extract
-        from ..evaluation.frechet import frechet_distance
-        from ..evaluation.kernel import kid
+        from ..evaluation.generator import evaluate_generator
         from .train import export_denoiser
 
-        began = time.perf_counter()
-        drawn = to_uint8(self.draw(self.config.fid_images, step))
-        features = extract(drawn, self.extractor)
-        value, error = kid(features, self.real)
-        result = {"fid": float(frechet_distance(features, self.real)), "kid": value}
+        measured = evaluate_generator(
+            lambda start, count, _: self.draw(start, count, step),
+            self.photos,
+            n=self.config.fid_images,
+            steps=[EDM_STEPS if stage_of(self.config, step - 1) < 0 else 2],
+            extractor=self.extractor,
+            cache=self.known,
+            cache_generated=False,
+            audits=False,
+        )
+        rows = {row["metric"]: row for row in measured["rows"]}
+        result = {metric: rows[metric]["value"] for metric in ("fid", "kid")}
         known = self.run.metrics()
-        if value < known.get("best_kid", float("inf")):
+        if result["kid"] < known.get("best_kid", float("inf")):
             path, state = self.run.checkpoints / BEST, self.shadow.state_dict()
-            export_denoiser(path, self.config, state, {"step": str(step), "kid": f"{value:.4f}"})
-            self.run.metrics(best_step=step, best_kid=value, best_fid=result["fid"])
+            notes = {"step": str(step), "kid": f"{result['kid']:.4f}"}
+            export_denoiser(path, self.config, state, notes)
+            self.run.metrics(best_step=step, best_kid=result["kid"], best_fid=result["fid"])
         print(
-            f"step {step}  KID {value:.4f} +- {error:.4f}  FID {result['fid']:.1f} of "
-            f"{self.config.fid_images} images  ({time.perf_counter() - began:.0f} s)",
+            f"step {step}  KID {result['kid']:.4f} +- {rows['kid']['se']:.4f}  "
+            f"FID[{rows['fid']['counts']}] {result['fid']:.1f} +- {rows['fid']['se']:.1f}  "
+            f"({measured['seconds']['all']:.0f} s)",
             flush=True,
         )
         return result

