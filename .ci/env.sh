@@ -48,7 +48,9 @@ else
     uv=("$venv/bin/uv")
 fi
 
-install=("${uv[@]}" pip install --python "$venv/bin/python")
+# Compiled now, because where Python may not write bytecode every process would do it again: ten
+# seconds for PyTorch's compiler alone.
+install=("${uv[@]}" pip install --compile-bytecode --python "$venv/bin/python")
 if [ -n "$torch" ]; then
     # The CUDA packages are pinned for PyPI's build; another build names its own, or none.
     grep -vE '^(nvidia-|cuda-|triton)' requirements.txt >"$venv/requirements.txt"

@@ -177,13 +177,15 @@ class TrainConsistency(ConsistencyConfig):
         return 0
 
     def _images(self, config: ConsistencyConfig) -> np.ndarray:
-        from ..data.cache import file_hash
-        from ..data.faces import FaceFinder
         from ..data.subject import load_subject, pitch_subject
-        from ..segmentation.infer import Segmenter, embedded_weights
 
         if self.photos is None:
             return pitch_subject(config.images, config.image_size, config.seed, self.kit)
+        # Only for photos: these take seconds to import, in each process of a job.
+        from ..data.cache import file_hash
+        from ..data.faces import FaceFinder
+        from ..segmentation.infer import Segmenter, embedded_weights
+
         finder = key = None
         if self.crop in ("auto", "person"):
             segmenter = Segmenter()

@@ -33,8 +33,13 @@ def two(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def on_the_cpu(monkeypatch):
+def on_one_thread_of_the_cpu(monkeypatch):
+    """As the two processes: the order of sums decides on weights whose true gradient is zero."""
     monkeypatch.setenv("MESSI_DEVICE", "cpu")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def told(folder: Path, part: str) -> list[dict]:
