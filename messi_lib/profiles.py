@@ -50,6 +50,11 @@ class TrainConfig:
         """Steps of the whole plan, of which `steps` may be the first part."""
         return self.horizon or self.steps
 
+    @property
+    def picture_bytes(self) -> int:
+        """Most that the pictures of a run take on disk."""
+        return 0
+
 
 @dataclass(frozen=True)
 class SegmentationConfig(TrainConfig):
@@ -119,6 +124,12 @@ class ConsistencyConfig(TrainConfig):
     images: int = 16000  # procedural subject photos, when no folder is given
     optimizer: str = "radam"
     lr: float = 3e-4
+
+    @property
+    def picture_bytes(self) -> int:
+        """Sample grids: 32 images without compression, as files and in TensorBoard."""
+        grids = self.span // self.sample_every + 1 if self.sample_every else 0
+        return grids * 2 * 32 * 3 * (self.image_size + 2) ** 2
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def test_the_disk_of_the_million_image_run(large, capsys):
     [
         ("--gpu 80XB", "size '80XB': give a positive number with a unit"),
         ("--gpu 8GB", "one image takes 12.00 GB, 6.14 GB more than a GPU of 8.00 GB"),
-        ("--disk-budget 15GB", "needs at least 20.01 GB: give --disk-budget 20.01GB"),
+        ("--disk-budget 15GB", "needs at least 20.27 GB: give --disk-budget 20.27GB"),
         ("--steps 0", "--steps 0: give 1 or more"),
         ("--batch 0", "--batch 0: give 1 or more"),
         ("--snapshots -1", "snapshots=-1"),

@@ -149,34 +149,19 @@ def _photos(
         part: "train" or "test" of a folder that `messi data subject` made; of others all photos.
         n, seed: number and seed of the procedural photos.
     """
-    from ..data.subject import load_subject, photos_of, pitch_subject
+    from ..data.subject import photos_of, pitch_subject
 
     if source == PITCH:
         return pitch_subject(n, size, seed), f"{n} scenes of seed {seed}, drawn at {size} px"
-    from ..data.cache import file_hash
-    from ..data.faces import FaceFinder
     from ..evaluation.frechet import check_distinct
+    from .photos import read_subject
 
     # A folder as such for the training part: its crops are then those that the training made.
     photos = Path(source) if part == "train" else photos_of(source, part)
-    finder = key = None
-    if crop in ("auto", "person"):
-        from ..segmentation.infer import Segmenter, embedded_weights
-
-        segmenter = Segmenter()
-        key = file_hash(embedded_weights())
-
-        def finder(pixels: np.ndarray) -> np.ndarray:
-            return segmenter(pixels).person
-
-    faces = FaceFinder() if crop in ("auto", "face") else None
-    images = load_subject(photos, size, finder, key, face_finder=faces, crop=crop)
-    for path, reason in images.failed:
-        print(f"left out {path}: {reason}", file=sys.stderr)
+    images, ways = read_subject(photos, size, crop)
     if images.duplicates:
         print(f"{len(images.duplicates)} copies of photos left out", file=sys.stderr)
     check_distinct(images, images.files)
-    ways = ", ".join(f"{images.crops.count(how)} {how}" for how in ("face", "person", "centre"))
     return images, f"{crop} ({ways}): square windows, never stretched, antialiased to {size} px"
 
 

@@ -177,41 +177,18 @@ class TrainConsistency(ConsistencyConfig):
         return 0
 
     def _images(self, config: ConsistencyConfig) -> np.ndarray:
-        from ..data.subject import load_subject, pitch_subject
+        from ..data.subject import pitch_subject
+        from .photos import read_subject
 
+        size, seed = config.image_size, config.seed
         if self.photos is None:
-            return pitch_subject(config.images, config.image_size, config.seed, self.kit)
-        # Only for photos: these take seconds to import, in each process of a job.
-        from ..data.cache import file_hash
-        from ..data.faces import FaceFinder
-        from ..segmentation.infer import Segmenter, embedded_weights
-
-        finder = key = None
-        if self.crop in ("auto", "person"):
-            segmenter = Segmenter()
-            key = file_hash(embedded_weights())
-
-            def finder(pixels: np.ndarray) -> np.ndarray:
-                return segmenter(pixels).person
-
-        images = load_subject(
-            self.photos,
-            config.image_size,
-            finder,
-            key,
-            face_finder=FaceFinder() if self.crop in ("auto", "face") else None,
-            crop=self.crop,
-            crops_per_photo=self.crops_per_photo,
-            seed=config.seed,
-        )
-        ways = [f"{images.crops.count(how)} {how}" for how in ("face", "person", "centre")]
+            return pitch_subject(config.images, size, seed, self.kit)
+        more = {"crops_per_photo": self.crops_per_photo, "seed": seed}
+        images, ways = read_subject(self.photos, size, self.crop, **more)
         print(
-            f"{len(images)} crops of {config.image_size} px from {len(set(images.files))} photos "
-            f"({', '.join(ways)}), {len(images.duplicates)} copies left out, "
-            f"{len(images.failed)} unreadable"
+            f"{len(images)} crops of {size} px from {len(set(images.files))} photos ({ways}), "
+            f"{len(images.duplicates)} copies left out, {len(images.failed)} unreadable"
         )
-        for path, reason in images.failed:
-            print(f"left out {path}: {reason}", file=sys.stderr)
         return images
 
 

@@ -33,7 +33,7 @@ class BudgetPlan:
     batch: int | None = None  # images per step; None: as in the profile
 
     def __call__(self) -> int:
-        from ..training.disk import parse_size, plan_disk
+        from ..training.disk import parse_size, plan_run
         from ..training.memory import propose
 
         kind = ConsistencyConfig if self.part == "consistency" else SegmentationConfig
@@ -44,19 +44,10 @@ class BudgetPlan:
             if getattr(config, name) < 1:
                 raise ValueError(f"--{name} {getattr(config, name)}: give 1 or more")
         gpu = parse_size(self.gpu)
-        limit = parse_size(config.disk_budget) if config.disk_budget else None
 
         choices = measure(config)
         first = next(iter(choices.values()))
-        disk = plan_disk(
-            state=first.state_file,
-            average=2 * first.parameters,
-            steps=config.span,
-            save_every=config.save_every,
-            log_every=config.log_every,
-            snapshots=config.snapshots,
-            budget=limit,
-        )
+        disk = plan_run(config, first.state_file, 2 * first.parameters)
         proposal = propose(choices, config.batch, gpu)
         print(self.report(proposal, disk, given))
         return 0

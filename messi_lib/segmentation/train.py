@@ -85,7 +85,8 @@ def train_segmentation(
 ) -> TrainResult:
     """Train a `PersonSegmenter`; resumes by itself when the run has a state.
 
-    With `validation`, the average of the weights is measured at every save: the line of that step
+    With `validation`, the average of the weights is measured at every save that is also logged (the
+    last step always is): the line of that step
     gets `validation_iou` and `validation_boundary_iou`, and the best average is kept in the run's
     `checkpoints/best.safetensors`.
 

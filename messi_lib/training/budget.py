@@ -8,7 +8,7 @@ out on the GPU).
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -176,5 +176,17 @@ def budget(
         each=step.each,
         images=images,
         update=4 * trained if optimizer == "radam" else 0,
-        state_file=8 * parameters + 8 * trained + (4 * parameters if copies else 0),
+        state_file=state_bytes(model) + (4 * parameters if copies else 0),
     )
+
+
+def state_bytes(model: nn.Module, slow: Mapping[str, nn.Module] | None = None) -> int:
+    """Bytes of a saved state of a training with two moments per weight (Adam, RAdam).
+
+    Weights and average as they are, moments of what trains, further networks.
+    """
+    own = sum(value.nbytes for value in model.state_dict().values())
+    moments = 2 * sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    others = sum(v.nbytes for module in (slow or {}).values() for v in module.state_dict().values())
+    names = len(model.state_dict()) * 2 + len(list(model.parameters())) * 3
+    return 2 * own + moments + others + 150 * names  # the header: names, shapes, places

@@ -11,6 +11,8 @@ import math
 import re
 from dataclasses import dataclass
 
+from ..profiles import TrainConfig
+
 UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
     UNITS |= {_letter: 1000**_power, f"{_letter}b": 1000**_power, f"{_letter}ib": 1024**_power}
@@ -175,3 +177,21 @@ def plan_disk(
         )
     room = (budget - least.peak) // average if average else len(wanted)
     return plan(1, log_spaced(steps, min(room, len(wanted)), save_every))
+
+
+def plan_run(config: TrainConfig, state: int, average: int) -> DiskPlan:
+    """The plan of a training as its configuration wishes it; see `plan_disk`.
+
+    Raises:
+        ValueError: as `plan_disk`, or a budget that is no size.
+    """
+    return plan_disk(
+        state=state,
+        average=average,
+        steps=config.span,
+        save_every=config.save_every,
+        log_every=config.log_every,
+        snapshots=config.snapshots,
+        more=config.picture_bytes,
+        budget=parse_size(config.disk_budget) if config.disk_budget else None,
+    )

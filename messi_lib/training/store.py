@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from ..profiles import TrainConfig
 from ..runs import Run
+from .budget import state_bytes
 from .checkpoints import StateFiles, folder_bytes, save_weights
-from .disk import format_size, parse_size, plan_disk
+from .disk import format_size, plan_run
 from .ema import PowerEMA
 
 Export = Callable[[Path, dict[str, Tensor]], object]
@@ -56,16 +57,8 @@ class Store:
         self.parts = model, ema.weights, optimizer, slow
         self.export = export or (lambda path, state: save_weights(path, state, {"kind": "average"}))
         self.history = run.folder / "history"
-        self.plan = plan_disk(
-            state=state_bytes(model, slow),
-            average=sum(_half(value) for value in ema.weights.values()),
-            steps=config.span,
-            save_every=config.save_every,
-            log_every=config.log_every,
-            snapshots=config.snapshots,
-            more=_pictures(config),
-            budget=parse_size(config.disk_budget) if config.disk_budget else None,
-        )
+        average = sum(_half(value) for value in ema.weights.values())
+        self.plan = plan_run(config, state_bytes(model, slow), average)
         self.files = StateFiles(run.checkpoints, keep=self.plan.keep)
         if run.writes:  # what a killed process left half written; safetensors has names of its own
             for folder in (run.folder, run.checkpoints, self.history):
@@ -153,29 +146,6 @@ class Store:
     def _last(self) -> str:
         newest = self.files.newest()
         return f"the last good state, {newest}, is kept" if newest else "no state was saved yet"
-
-
-def state_bytes(model: nn.Module, slow: Mapping[str, nn.Module] | None = None) -> int:
-    """Bytes of a saved state of a training with two moments per weight (Adam, RAdam).
-
-    Weights and average as they are, moments of what trains, further networks.
-    """
-    own = sum(value.nbytes for value in model.state_dict().values())
-    moments = 2 * sum(p.nbytes for p in model.parameters() if p.requires_grad)
-    others = sum(v.nbytes for module in (slow or {}).values() for v in module.state_dict().values())
-    names = len(model.state_dict()) * 2 + len(list(model.parameters())) * 3
-    return 2 * own + moments + others + 150 * names  # the header: names, shapes, places
-
-
-def _pictures(config: TrainConfig) -> int:
-    """Most bytes of a generator's sample grids: 32 images without compression, here and in
-    TensorBoard; and the second line of statistics where quality is measured."""
-    every = getattr(config, "sample_every", 0)
-    side = getattr(config, "image_size", 0) + 2
-    count = config.span // every + 1 if every else 0
-    fid_every = getattr(config, "fid_every", 0)
-    lines = config.span // fid_every + 1 if fid_every else 0
-    return count * 2 * 32 * 3 * side**2 + lines * 1000
 
 
 def _half(value: Tensor) -> int:

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from messi_lib.consistency.train import train_consistency
 from messi_lib.profiles import ConsistencyConfig, preset
 from messi_lib.runs import Run
 from messi_lib.segmentation.train import train_segmentation
+from messi_lib.training import checkpoints
 from tests.segmentation.toys import Squares, tiny_config
 
 STEPS = 20
@@ -40,11 +42,24 @@ def go(model: str, folder: Path, steps: int = STEPS) -> None:
         train_segmentation(Run("s", config, folder=folder), config, Squares(), quiet=True)
 
 
-def attempt(model: str, folder: Path, seconds: float) -> str:
-    """What became of a training that was given so much time."""
+def die_writing(tensors: dict, path: Path, metadata: dict) -> None:
+    """In the place of `save_file`: half a file, and the end."""
+    save_file(tensors, path, metadata)
+    os.truncate(path, path.stat().st_size // 2)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def attempt(model: str, folder: Path, seconds: float, writing: bool = False) -> str:
+    """What became of a training that was given so much time.
+
+    Args:
+        writing: it dies in the middle of the first file that it writes.
+    """
     child = os.fork()
     if child == 0:
         try:
+            if writing:
+                checkpoints.save_file = die_writing
             go(model, folder)
             os._exit(0)
         except BaseException as error:
@@ -53,6 +68,8 @@ def attempt(model: str, folder: Path, seconds: float) -> str:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
+        if done and os.WIFSIGNALED(status):
+            return "torn"
         if done:
             return "finished" if status == 0 else "failed"
         time.sleep(0.001)
@@ -68,18 +85,22 @@ def main(model: str, kills: int, folder: Path) -> None:
     began = time.monotonic()
     go(model, folder / "whole")
     whole = time.monotonic() - began
-    outcomes, torn = [], 0
     run = folder / "killed"
+    outcomes: list[str] = []
+    for steps in (0, 7):  # the first state of a run, and one after others
+        if steps:
+            go(model, run, steps)
+        outcomes.append(attempt(model, run, 120, writing=True))
+        assert list(run.glob("*/.*.tmp")), "no file was left half written"
     while outcomes.count("killed") < kills:
         # Also much shorter than a step takes, and often enough in the middle of a write.
         outcomes.append(attempt(model, run, chance.uniform(0.02, 0.25) * whole))
-        torn += bool(list(run.glob("checkpoints/.*tmp*")))
         if outcomes[-1] == "failed":
             break
         if outcomes[-1] == "finished":
             os.rename(run, folder / f"killed-{len(outcomes)}")
     outcomes.append(attempt(model, run, 120))
-    print(json.dumps({"outcomes": outcomes, "torn": torn}))
+    print(json.dumps(outcomes))
 
 
 if __name__ == "__main__":

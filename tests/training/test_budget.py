@@ -83,7 +83,7 @@ def test_the_states_add_up():
     assert lean.parameters == 10**6
     assert lean.states == 16 * 10**6 and lean.total == 23 * 10**6
     assert lean.with_images(9).total == 27 * 10**6
-    assert lean.state_file == 16 * 10**6
+    assert 16 * 10**6 < lean.state_file < 16.01 * 10**6  # and a header
     full = budget(model, StepBytes(0, 5_000_000), 1, copies=2)
     assert full.states == 28 * 10**6 and full.total == 33 * 10**6
     frozen = nn.Linear(1000, 1000, bias=False, device="meta").requires_grad_(False)

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from messi_lib.runs import Run, read_stats
+from messi_lib.training.budget import state_bytes
 from messi_lib.training.checkpoints import folder_bytes, load_weights
 from messi_lib.training.loop import train
-from messi_lib.training.store import DiskFull, state_bytes
+from messi_lib.training.store import DiskFull
 from tests.training.test_loop import CONFIG, batch_at, loss_fn, make_model, run_for
 
 
