@@ -77,6 +77,8 @@ _SMALL_UNET = dict(
     edm_fraction=0.6,
     ect_stages=6,
 )
+# From the generator that ships, to one that fills holes: two stages of tuning, see its model card.
+_SMALL_INPAINTER = _SMALL_UNET | dict(start="shipped", edm_fraction=0.6, ect_stages=2)
 _LSUN_UNET = dict(
     patch=1,
     num_res_blocks=2,
@@ -89,6 +91,25 @@ _LSUN_UNET = dict(
     edm_p_std=1.4,
     ect_p_mean=-0.8,
     ect_p_std=1.8,
+)
+
+_GPU_GENERATOR = dict(
+    **_LSUN_UNET,
+    image_size=256,
+    model_channels=128,
+    channel_mult=(1, 1, 2, 2, 4, 4),
+    steps=190000,
+    batch=32,
+    dropout=0.2,
+    ect_dropout=0.2,
+    augment=0.15,
+    channels_last=True,
+    compile=True,
+    lr=1e-4,
+    warmup=2000,
+    save_every=5000,
+    snapshots=30,
+    sample_every=5000,
 )
 
 PRESETS: dict[str, dict[str, dict]] = {
@@ -146,24 +167,7 @@ PRESETS: dict[str, dict[str, dict]] = {
             **_SMALL_UNET, steps=10000, batch=32, images=16000, log_every=50, save_every=200,
             sample_every=1000,
         ),
-        "gpu": dict(
-            **_LSUN_UNET,
-            image_size=256,
-            model_channels=128,
-            channel_mult=(1, 1, 2, 2, 4, 4),
-            steps=190000,
-            batch=32,
-            dropout=0.2,
-            ect_dropout=0.2,
-            augment=0.15,
-            channels_last=True,
-            compile=True,
-            lr=1e-4,
-            warmup=2000,
-            save_every=5000,
-            snapshots=30,
-            sample_every=5000,
-        ),
+        "gpu": _GPU_GENERATOR,
         "image_a": dict(
             **_LSUN_UNET,
             image_size=256,
@@ -196,6 +200,22 @@ PRESETS: dict[str, dict[str, dict]] = {
             snapshots=30,
             sample_every=5000,
         ),
+    },
+    "InpainterConfig": {
+        "smoke": dict(
+            image_size=16, patch=2, gate=True, model_channels=32, channel_mult=(1, 2),
+            num_res_blocks=1, steps=12, batch=8, images=64, warmup=4, log_every=4, save_every=6,
+            ect_stages=2,
+        ),
+        "laptop": dict(
+            **_SMALL_INPAINTER, steps=400, batch=32, images=2000, log_every=25, save_every=100
+        ),
+        "overnight": dict(
+            **_SMALL_INPAINTER, steps=7000, batch=32, images=16000, log_every=50, save_every=200,
+            sample_every=500,
+        ),
+        # from a generator of the same profile: --start runs/NAME/generator.safetensors
+        "gpu": _GPU_GENERATOR | dict(steps=60000, augment=0.0, ect_stages=4),
     },
     "FusionConfig": {
         "smoke": dict(steps=6, batch=4, warmup=2, log_every=2, save_every=3),

@@ -87,6 +87,7 @@ class ConsistencyConfig(TrainConfig):
     image_size: int = 32
     patch: int = 1  # pixels are folded into channels by this factor before the UNet
     gate: bool = False  # a skip connection per patch that the network sets (see Denoiser)
+    condition_channels: int = 0  # inputs beside the noisy image: 4 for a generator that fills holes
     model_channels: int = 64
     channel_mult: tuple[float, ...] = (1, 2)
     num_res_blocks: int = 2
@@ -133,6 +134,13 @@ class ConsistencyConfig(TrainConfig):
 
 
 @dataclass(frozen=True)
+class InpainterConfig(ConsistencyConfig):
+    """Generator that fills holes: as `ConsistencyConfig`, told of the known pixels and the hole."""
+
+    condition_channels: int = 4  # the known pixels and the hole: no other number fits
+
+
+@dataclass(frozen=True)
 class FusionConfig(TrainConfig):
     """Cross-attention of the generator on segmentation latents."""
 
@@ -149,14 +157,18 @@ class FusionConfig(TrainConfig):
 class ReplaceConfig:
     """One photo's journey."""
 
+    solver: str = ""  # replacement, resample, cm4ir or conditional; "": what fits the model
     steps: int = 8  # network calls of the solver
     draws: int = 8  # estimates averaged at low noise levels: takes specks off; 1 for none
     grow: float = 0.06  # dilation of the hole, as a share of the person's longest side
     feather: float = 0.03  # width of the soft border, as a share of the same
     context: float = 1.35  # side of the window, as a multiple of the hole's longest side
     min_area: float = 0.001  # people smaller than this share of the photo are left alone
-    threshold: float = 0.5
+    threshold: float = 0.5  # probability above which a pixel belongs to a person
+    detail: bool = True  # bring what is generated to the sharpness and grain of the photo
+    blend: str = "feather"  # "feather", or "poisson": no step of colour at the border
     seed: int = 0
+    candidates: int = 1  # drawings with the seeds seed, seed + 1, ...: the best seam is taken
 
 
 C = TypeVar("C")

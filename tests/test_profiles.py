@@ -11,6 +11,7 @@ from messi_lib.profiles import (
     PROFILES,
     ConsistencyConfig,
     FusionConfig,
+    InpainterConfig,
     ReplaceConfig,
     SegmentationConfig,
     current_profile,
@@ -18,7 +19,7 @@ from messi_lib.profiles import (
     unknown,
 )
 
-TRAINED = (SegmentationConfig, ConsistencyConfig, FusionConfig)
+TRAINED = (SegmentationConfig, ConsistencyConfig, InpainterConfig, FusionConfig)
 CONFIGS = (*TRAINED, ReplaceConfig)
 
 

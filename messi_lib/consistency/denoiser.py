@@ -36,6 +36,8 @@ class Denoiser(nn.Module):
         boundary: True for a consistency function, False for a diffusion denoiser.
         augment: give the network the labels of the augmentation (`augment.Augmentation`), so that
             it learns warped photos as warped ones and never draws them unasked.
+        condition_channels: further input channels, beside the noisy image, that say what is to be
+            drawn (chapter 05: the known pixels and the hole); 0: none.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Denoiser(nn.Module):
         sigma_max: float = 80.0,
         boundary: bool = True,
         augment: bool = False,
+        condition_channels: int = 0,
         config: ConsistencyConfig | None = None,
     ):
         super().__init__()
@@ -61,6 +64,7 @@ class Denoiser(nn.Module):
         self.sigma_min = sigma_min
         self.sigma_max = sigma_max
         self.boundary = boundary
+        self.condition_channels = condition_channels
         self.config = config
         if augment:  # outside the UNet, whose state dict is that of the public code
             self.label_embed = zero_init(nn.Linear(LABELS, 4 * unet.model_channels, bias=False))
@@ -78,6 +82,7 @@ class Denoiser(nn.Module):
         boundary: bool | None = None,
         inject: Inject | None = None,
         labels: Tensor | None = None,
+        condition: Tensor | None = None,
     ) -> Tensor:
         """EDM eq. 7.
 
@@ -87,9 +92,15 @@ class Denoiser(nn.Module):
             boundary: overrides the preconditioning of this denoiser.
             inject: a condition of chapter 06, see `unet.Inject`.
             labels: how the images were warped, (B, 9); None: not at all, as when sampling.
+            condition: (B, condition_channels, S, S), at any noise level the same; a clean signal of
+                about unit size, so that it is not scaled.
 
         Returns:
             (B, 3, S, S), not clamped.
+
+        Raises:
+            ValueError: labels or a condition that this denoiser does not take, or none where it
+                needs one.
         """
         sigma = broadcast(sigma, x)
         boundary = self.boundary if boundary is None else boundary
@@ -99,7 +110,7 @@ class Denoiser(nn.Module):
         if labels is not None and not hasattr(self, "label_embed"):
             raise ValueError("labels, but this denoiser was built without augment=True")
         h = self.unet(
-            F.pixel_unshuffle(scaled, self.patch),
+            F.pixel_unshuffle(self._beside(scaled, condition), self.patch),
             time_input(sigma.flatten()),
             inject=inject,
             extra=None if labels is None else self.label_embed(labels),
@@ -110,6 +121,15 @@ class Denoiser(nn.Module):
         else:
             h = F.pixel_shuffle(h, self.patch)
         return c_skip * x + c_out * h
+
+    def _beside(self, scaled: Tensor, condition: Tensor | None) -> Tensor:
+        given = 0 if condition is None else condition.shape[1]
+        if given != self.condition_channels:
+            raise ValueError(
+                f"a condition of {given} channels, but this denoiser takes "
+                f"{self.condition_channels}: is it one for holes (messi train inpainter)?"
+            )
+        return scaled if condition is None else torch.cat([scaled, condition.to(scaled)], 1)
 
 
 def build_denoiser(config: ConsistencyConfig, *, boundary: bool = True) -> Denoiser:
@@ -127,7 +147,7 @@ def build_denoiser(config: ConsistencyConfig, *, boundary: bool = True) -> Denoi
     channels = 3 * config.patch**2
     unet = UNet(
         image_size=config.image_size // config.patch,
-        in_channels=channels,
+        in_channels=channels + config.condition_channels * config.patch**2,
         model_channels=config.model_channels,
         out_channels=channels + config.gate,
         num_res_blocks=config.num_res_blocks,
@@ -149,6 +169,7 @@ def build_denoiser(config: ConsistencyConfig, *, boundary: bool = True) -> Denoi
         sigma_max=config.sigma_max,
         boundary=boundary,
         augment=config.augment > 0,
+        condition_channels=config.condition_channels,
         config=config,
     )
 

@@ -13,10 +13,12 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -37,9 +39,12 @@ from .watch import Watch
 
 # Fields of a configuration that decide which weights fit.
 ARCHITECTURE = {
-    "image_size", "patch", "gate", "model_channels", "channel_mult", "num_res_blocks",
-    "attention_resolutions", "num_head_channels", "use_scale_shift_norm", "resblock_updown",
+    "image_size", "patch", "gate", "condition_channels", "model_channels", "channel_mult",
+    "num_res_blocks", "attention_resolutions", "num_head_channels", "use_scale_shift_norm",
+    "resblock_updown",
 }  # fmt: skip
+
+FIRST = "unet.input_blocks.0.0.weight"  # (out, in, 3, 3) of the first convolution
 
 
 def make_batches(config: ConsistencyConfig, images: np.ndarray) -> Callable[..., Tensor]:
@@ -85,8 +90,16 @@ def check_wishes(config: ConsistencyConfig, images: np.ndarray) -> None:
     make_batches(config, images)
 
 
-def make_loss(config: ConsistencyConfig, recipe: Recipe) -> LossFn:
+def make_loss(
+    config: ConsistencyConfig,
+    recipe: Recipe,
+    told: Callable[[Any], tuple[Tensor, dict[str, Tensor]]] | None = None,
+) -> LossFn:
     """The loss function of the training loop: augmentation, then the recipe's objective.
+
+    Args:
+        told: takes a batch apart into its images and what the denoiser is told of them, by the
+            names of its arguments; None: the batch is its images, nothing is told.
 
     Raises (when called):
         NonFiniteLoss: with the noise levels of the images whose loss is not finite.
@@ -94,10 +107,12 @@ def make_loss(config: ConsistencyConfig, recipe: Recipe) -> LossFn:
     warp = Augmentation(config.augment) if config.augment else None
 
     def loss_fn(
-        denoiser: Denoiser, batch: Tensor, generator: torch.Generator, step: int
+        denoiser: Denoiser, batch: Any, generator: torch.Generator, step: int
     ) -> tuple[Tensor, dict[str, float]]:
-        batch = batch.to(next(denoiser.parameters()).device)
-        condition = {}
+        place = next(denoiser.parameters()).device
+        batch, condition = (batch, {}) if told is None else told(batch)
+        batch = batch.to(place)
+        condition = {name: values.to(place) for name, values in condition.items()}
         if warp is not None:
             batch, condition["labels"] = warp(batch, generator)
         loss, sigma = recipe(denoiser, batch, generator, step, **condition)
@@ -119,6 +134,9 @@ def make_loss(config: ConsistencyConfig, recipe: Recipe) -> LossFn:
 def begin_with(denoiser: Denoiser, start: str) -> None:
     """Copy trained weights into a new denoiser of the same architecture.
 
+    One that takes a condition may begin with one that takes none: what the condition adds to the
+    first convolution begins at zero, so that at first it changes nothing.
+
     Args:
         start: file of a generator, or "shipped" for the one in the repository.
 
@@ -127,6 +145,9 @@ def begin_with(denoiser: Denoiser, start: str) -> None:
     """
     trained = load_denoiser(None if start == "shipped" else start)
     theirs, ours = trained.state_dict(), denoiser.state_dict()
+    if denoiser.condition_channels and not trained.condition_channels:
+        further = denoiser.condition_channels * denoiser.patch**2
+        theirs[FIRST] = F.pad(theirs[FIRST], (0, 0, 0, 0, 0, further))
     extra = ours.keys() - theirs.keys()
     fits = all(name in ours and ours[name].shape == value.shape for name, value in theirs.items())
     if not fits or extra - {"label_embed.weight"}:  # that one begins at zero: no label, no change

@@ -92,6 +92,10 @@ class ConditionedDenoiser(nn.Module):
         return self.denoiser.config
 
     @property
+    def condition_channels(self) -> int:
+        return self.denoiser.condition_channels
+
+    @property
     def sigma_data(self) -> float:
         return self.denoiser.sigma_data
 

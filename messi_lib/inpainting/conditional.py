@@ -1,0 +1,99 @@
+"""A generator that was trained to fill holes: it sees the known pixels at every noise level.
+
+The zero-shot solvers put the known pixels back after each step and hope that the network will fit
+the rest to them; but it sees them only as noisy as all else, so at high levels, where a picture is
+decided, not at all. Here the network gets them as further input channels (Palette, Saharia et al.
+2022, section 3), clean at any level, so that one or two steps are enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..consistency.denoiser import Denoiser
+from ..consistency.sampling import Progress, check_sigmas
+from .solvers import Generators, check_problem, draw
+
+CHANNELS = 4  # the known pixels, and where they are unknown
+SECOND = 0.8  # noise level of a second step, as for drawing (chapter 03); more lie between
+
+
+def condition_of(image: Tensor, hole: Tensor) -> Tensor:
+    """What the generator is told: (B, 4, S, S) in [-1, 1].
+
+    Args:
+        image: (B, 3, S, S) in [-1, 1]; any value at all inside the hole, it is not read.
+        hole: bool (B, 1, S, S).
+
+    Returns:
+        The known pixels with 0 (grey) in the hole, then 1 in the hole and -1 outside.
+    """
+    known = torch.where(hole, 0.0, image)  # not a product: 0 times NaN would be NaN
+    return torch.cat([known, torch.where(hole, 1.0, -1.0).to(known)], 1)
+
+
+def conditional_sigmas(steps: int, denoiser: Denoiser) -> list[float]:
+    """sigma_max, then levels from SECOND down by factors of 2: `steps` in all.
+
+    Raises:
+        ValueError: fewer than one step.
+    """
+    if steps < 1:
+        raise ValueError(f"steps={steps}: a hole needs at least one network call")
+    later = [SECOND * 2.0**-i for i in range(steps - 1)]
+    return [denoiser.sigma_max, *(level for level in later if level > denoiser.sigma_min)]
+
+
+@torch.no_grad()
+def conditional(
+    denoiser: Denoiser,
+    image: Tensor,
+    hole: Tensor,
+    sigmas: Sequence[float] | Tensor,
+    generator: Generators,
+    *,
+    draws: int = 1,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Multistep consistency sampling (Song et al. 2023, algorithm 1) with a condition.
+
+    Args:
+        denoiser: one that takes a condition (`train_inpainter`).
+        image, hole, generator: as in `replacement`.
+        sigmas: descending, the first the generator's sigma_max, for instance `conditional_sigmas`.
+        draws: estimates averaged at each step after the first, see `replacement`; 1 for none.
+        progress: called as `progress(step, total)` before every network call; may raise to cancel.
+
+    Returns:
+        (B, 3, S, S) in [-1, 1], on the denoiser's device: outside the hole exactly the image.
+
+    Raises:
+        ValueError: a denoiser without a condition; see `check_problem` and `check_sigmas`.
+    """
+    check_problem(denoiser, image, hole)
+    if denoiser.condition_channels != CHANNELS:
+        raise ValueError("this generator takes no condition: train one with messi train inpainter")
+    if not isinstance(generator, torch.Generator) and len(generator) != len(image):
+        raise ValueError(f"{len(generator)} generators for {len(image)} images: give one per image")
+    if draws < 1:
+        raise ValueError(f"draws={draws}: use 1 or more")
+    levels = check_sigmas(sigmas, denoiser)
+    noise = draw(denoiser, len(image), generator)
+    hole, image = hole.to(noise.device), image.to(noise.device, torch.float32)
+    told = condition_of(image, hole)
+    x = noise * levels[0]
+    for i, sigma in enumerate(levels):
+        if progress is not None:
+            progress(i, len(levels))
+        many = len(x) // len(image)
+        clean = denoiser(x, sigma, condition=told.repeat_interleave(many, 0)).clamp(-1, 1)
+        clean = clean.view(len(image), many, *image.shape[1:]).mean(1)
+        clean = torch.where(hole, clean, image)
+        if i + 1 < len(levels):
+            spread = (levels[i + 1] ** 2 - denoiser.sigma_min**2) ** 0.5
+            noise = draw(denoiser, len(image), generator, draws)
+            x = clean.repeat_interleave(draws, 0) + spread * noise
+    return clean
