@@ -27,6 +27,7 @@ COMMANDS: dict[str, type] = {
     "budget": commands.BudgetPlan,
     "train segmentation": commands.TrainSegmentation,
     "train consistency": commands.TrainConsistency,
+    "train inpainter": commands.TrainInpainter,
     "export segmentation": commands.ExportSegmentation,
     "export consistency": commands.ExportConsistency,
     "sample": commands.Sample,

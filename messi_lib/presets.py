@@ -207,9 +207,8 @@ PRESETS: dict[str, dict[str, dict]] = {
             num_res_blocks=1, steps=12, batch=8, images=64, warmup=4, log_every=4, save_every=6,
             ect_stages=2,
         ),
-        "laptop": dict(
-            **_SMALL_INPAINTER, steps=400, batch=32, images=2000, log_every=25, save_every=100
-        ),
+        "laptop": _SMALL_INPAINTER
+        | dict(steps=400, batch=32, images=2000, warmup=40, log_every=25, save_every=100),
         "overnight": dict(
             **_SMALL_INPAINTER, steps=7000, batch=32, images=16000, log_every=50, save_every=200,
             sample_every=500,

@@ -132,6 +132,7 @@ def test_options_reach_their_fields():
         ("demo --profile laptop --loud", "Unrecognized options: --loud"),
         ("replace --out a", "no input: give photos or folders"),
         ("replace missing.jpg --out a", "missing.jpg does not exist"),
+        ("replace a --out b --workers x", "--workers: invalid literal for int"),
         ("notebooks --set steps", "write name=value"),
         ("export consistency --run none --out a", "is the run's name right?"),
         ("export segmentation --run none --out a", "is the run's name right?"),
@@ -333,6 +334,51 @@ def test_replace_keeps_what_is_outside_the_hole(photos, models, tmp_path, capsys
         assert np.array_equal(before[~hole], after[~hole])
         changed += int((before != after).any(-1).sum())
     assert changed > 0, "this segmenter sees people everywhere: something must have changed"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--shard 0/4", "shard='0/4'"),
+        ("--workers 0", "workers=0"),
+        ("--hole {photo}", "one hole for 2 photos"),
+        ("--solver magic", "solver 'magic'"),
+        ("--blend glue", "blend='glue'"),
+        ("--candidates 0", "candidates=0"),
+        ("--format psd", "psd"),
+        ("--people some", "people='some'"),
+    ],
+)
+def test_bad_options_of_replace(options, expected, photos, models, tmp_path, capsys):
+    photo = photos / "images" / "000001.png"
+    options = options.format(photo=photo).split()
+    assert run("replace", photos / "images", "--out", tmp_path / "out", *options) == 2
+    assert expected in complaint(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_ways_to_ask_for_more_of_replace(photos, models, tmp_path, capsys):
+    segmenter, generator = models
+    hole = tmp_path / "hole.png"
+    white = np.zeros((96, 96), np.uint8)
+    white[30:60, 30:60] = 255
+    Image.fromarray(white).save(hole)
+    photo, out = photos / "images" / "000001.png", tmp_path / "out"
+    command = [
+        "replace", photo, "--out", out, "--segmenter", segmenter, "--model", generator, "--steps",
+        1, "--hole", hole, "--grow", 0, "--candidates", 2, "--report", "--blend", "poisson",
+        "--no-detail", "--solver", "replacement",
+    ]  # fmt: skip
+    assert run(*command) == 0
+    assert (out / "report.html").exists() and (out / "candidates" / "000001.png").exists()
+    before = (out / photo.name).read_bytes()
+    assert run(*command, "--skip-existing", "--seed", 9) == 0
+    assert "1 of 1 photos were done before" in capsys.readouterr().out
+    assert (out / photo.name).read_bytes() == before
+    assert run("replace", photo, photo.with_name("000002.png"), "--out", tmp_path / "two",
+               "--segmenter", segmenter, "--model", generator, "--steps", 1, "--workers", 2,
+               "--shard", "2/2") == 0  # fmt: skip
+    assert [p.name for p in (tmp_path / "two").glob("*.png")] == ["000002.png"]
 
 
 def test_one_bad_photo_among_several_sets_the_status(photos, models, tmp_path, capsys):

@@ -288,6 +288,52 @@ def test_notebooks_without_a_queue(cluster):
     assert cluster.job("notebook.sbatch", env=cluster.plain | {"AT_END": "1"})[0] == 1
 
 
+# --- folders of photos ----------------------------------------------------------------------------
+
+
+def array(cluster, **values):
+    return cluster.slurm | {f"SLURM_ARRAY_TASK_{key}": str(v) for key, v in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("values", "shard"),
+    [
+        ({"ID": 3, "MIN": 1, "MAX": 16, "COUNT": 16}, " --shard 3/16"),
+        ({"ID": 0, "MIN": 0, "MAX": 15, "COUNT": 16}, " --shard 1/16"),
+        ({"ID": 14, "MIN": 10, "MAX": 18, "STEP": 2, "COUNT": 5}, " --shard 3/5"),
+        ({}, ""),
+    ],
+)
+def test_the_jobs_of_an_array_share_the_photos(cluster, values, shard):
+    env = array(cluster, **values)
+    assert cluster.job("replace.sbatch", "photos", "--out", "o p", env=env)[0] == 0
+    assert cluster.called("messi") == [f"replace photos --out o p{shard} --skip-existing"]
+    assert cluster.called("scontrol") == []
+
+
+def test_an_array_with_gaps_is_refused(cluster):
+    env = array(cluster, ID=3, MIN=3, MAX=7, COUNT=2)
+    status, output = cluster.job("replace.sbatch", "photos", "--out", "o", env=env)
+    assert status == 2 and "--array=1-N" in output and cluster.called("messi") == []
+
+
+@pytest.mark.parametrize(
+    ("send", "at_signal", "status", "requeued"),
+    [
+        (signal.SIGUSR1, "130", 0, ["requeue 4242"]),
+        (signal.SIGUSR1, "2", 2, []),
+        (signal.SIGTERM, "130", 143, []),
+    ],
+)
+def test_photos_out_of_time_are_queued_again(cluster, send, at_signal, status, requeued):
+    stub = cluster.folder / "venv" / "bin" / "messi"
+    stub.write_text(NOTEBOOKS.replace('"heard TERM"; exit 130', f'"heard TERM"; exit {at_signal}'))
+    command = ("replace.sbatch", "photos", "--out", "o")
+    ended = cluster.job(*command, env=cluster.slurm, send=send, after="begun")
+    assert ended[0] == status and "heard TERM" in ended[1]
+    assert cluster.called("scontrol") == requeued
+
+
 # --- style --------------------------------------------------------------------------------------
 
 

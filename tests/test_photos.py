@@ -187,6 +187,63 @@ def test_png_keeps_texts_and_says_generated(tmp_path):
     assert photos.GENERATED.encode() not in (tmp_path / "same.png").read_bytes()
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("older", ["attribute", "element"])
+def test_the_note_joins_what_the_file_says_already(tmp_path, format, older):
+    """Well-formed XMP with one DigitalSourceType, IPTC's for parts made by a model."""
+    import xml.etree.ElementTree as ElementTree
+
+    photo_type = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"
+    attribute = f'e:DigitalSourceType="{photo_type}" ' if older == "attribute" else ""
+    element = f"<e:DigitalSourceType>{photo_type}</e:DigitalSourceType>" if not attribute else ""
+    xmp = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-'
+        'syntax-ns#"><rdf:Description rdf:about="" xmlns:e="http://iptc.org/std/Iptc4xmpExt/'
+        f'2008-02-29/" xmlns:xmp="http://ns.adobe.com/xap/1.0/" {attribute}xmp:Rating="5">'
+        f"{element}</rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+    if format == "PNG":
+        from PIL.PngImagePlugin import PngInfo
+
+        info = PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", xmp)
+        write(tmp_path / "in", image_of("RGB"), format, pnginfo=info)
+    elif format == "TIFF":
+        write(tmp_path / "in", image_of("RGB"), format, tiffinfo={700: xmp.encode()})
+    else:
+        write(tmp_path / "in", image_of("RGB"), format, xmp=xmp.encode())
+    photo = load_photo(tmp_path / "in")
+    save_photo(photo, photo.pixels, block(), tmp_path / "out")
+    with Image.open(tmp_path / "out") as result:
+        found = result.info.get("xmp") or result.info["XML:com.adobe.xmp"]
+    found = found.decode() if isinstance(found, bytes) else found
+    tree = ElementTree.fromstring(found.strip("\0"))
+    names = {"{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType": photos.SOURCE}
+    told = [
+        (name, node.attrib.get(name))
+        for node in tree.iter()
+        for name in names
+        if name in node.attrib or node.tag == name
+    ]
+    assert told == list(names.items())
+    assert 'Rating="5"' in found
+
+
+@pytest.mark.parametrize("xmp", [None, b"", b"\xff\xfe\0x", b"no rdf at all", b"<rdf:RDF>"])
+def test_damaged_xmp_gives_way_to_the_note(xmp):
+    import xml.etree.ElementTree as ElementTree
+
+    packet = photos.xmp_with_note(xmp).decode()
+    assert packet.count(photos.SOURCE) == 1
+    ElementTree.fromstring(packet)
+
+
+def test_an_empty_file_says_so(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.jpg is empty \(0 bytes\)"):
+        load_photo(tmp_path / "a.jpg")
+
+
 def test_transparent_pixels_of_a_palette_stay_and_new_ones_are_opaque(tmp_path):
     image = image_of("P")
     index = np.array(image)

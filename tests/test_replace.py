@@ -8,6 +8,7 @@ import pytest
 import torch
 from consistency.toys import GaussianDenoiser
 from PIL import Image
+from red_people import TWO, find_red, save, scene, tools_of_16
 
 from messi_lib import replace as module
 from messi_lib.images import load_photo
@@ -19,36 +20,12 @@ from messi_lib.segmentation.people import people_from
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "coco_open_full" / "images"
 KEYS = ["photo", "output", "hole", "people", "chosen", "seconds", "stages", "warnings", "error"]
-
-
-def find_red(pixels):
-    """An exact person finder for test pictures: people are what is purely red."""
-    person = (pixels[..., 0] > 200) & (pixels[..., 1:] < 60).all(-1)
-    return Segmentation(person, person.astype(np.float32), people_from(person, 0.0))
-
-
-def scene(*boxes, height=90, width=120, seed=0):
-    """A smooth background with red boxes (top, left, height, width)."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(60, 190, (4, 5, 3), dtype=np.uint8)
-    pixels = np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
-    for top, left, h, w in boxes:
-        pixels[top : top + h, left : left + w] = (255, 0, 0)
-    return pixels
-
-
-TWO = ((10, 10, 40, 20), (30, 80, 30, 15))
+KEYS += ["size", "boxes", "seams", "seed", "overlay", "sheet", "candidates"]
 
 
 @pytest.fixture
 def tools():
-    return {"segmenter": find_red, "denoiser": GaussianDenoiser(image_size=16)}
-
-
-def save(path, pixels, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, **options)
-    return path
+    return tools_of_16()
 
 
 class TestOnePhoto:
@@ -61,7 +38,8 @@ class TestOnePhoto:
         assert np.array_equal(done.pixels[~done.changed], pixels[~done.changed])
         assert not find_red(done.pixels).person.any()
         assert (done.pixels != pixels).any(2)[done.hole].mean() > 0.9
-        assert set(done.seconds) == {"load", "segment", "holes", "generate", "composite", "total"}
+        stages = ["load", "segment", "holes", "cut", "generate", "composite", "seam", "total"]
+        assert list(done.seconds) == stages
         assert done.seconds["total"] >= sum(list(done.seconds.values())[:-1]) - 1e-3
 
     def test_only_the_chosen_ones_change(self, tools):
@@ -225,7 +203,7 @@ class TestFolder:
             before, after = load_photo(entry["photo"]).pixels, load_photo(entry["output"]).pixels
             keep = np.asarray(Image.open(entry["hole"])) == 0
             assert np.array_equal(after[keep], before[keep])
-        assert sum("is taken" in note for entry in report for note in entry["warnings"]) == 2
+        assert sum("is taken" in note for entry in report for note in entry["warnings"]) == 3
 
     def test_an_input_is_never_overwritten(self, tmp_path, tools):
         path = save(tmp_path / "a.png", scene(*TWO))
@@ -252,7 +230,9 @@ class TestFolder:
         assert len(lines) == 2 and lines[0].startswith("[1/2] bad.jpg: FAILED")
         assert lines[1].startswith("[2/2] good.png: 2 of 2 people replaced")
         names = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*")}
-        assert names == {"good.png", "holes", "holes/good.png", "report.json"}
+        assert names == {
+            "good.png", "holes", "holes/good.png", "people", "people/good.jpg", "report.json"
+        }  # fmt: skip
 
     def test_a_single_bad_file_raises_and_leaves_nothing(self, tmp_path, tools):
         (tmp_path / "bad.jpg").write_bytes(b"no photo")
@@ -266,7 +246,7 @@ class TestFolder:
         def fail(*args, **options):
             raise ValueError("disk on fire")
 
-        monkeypatch.setattr(module, "save_photo", fail)
+        monkeypatch.setattr("messi_lib.replace.folder.save_photo", fail)
         with pytest.raises(ValueError, match="disk on fire"):
             self.run([tmp_path / "a.png"], tmp_path / "out", tools)
         assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
@@ -309,7 +289,7 @@ class TestFolder:
     def test_missing_weights_name_the_file(self, tmp_path, monkeypatch):
         save(tmp_path / "in" / "a.png", scene(*TWO))
         monkeypatch.setattr("messi_lib.runs.weights_dir", lambda: tmp_path / "weights")
-        with pytest.raises(FileNotFoundError, match=r"weights.*generator\.safetensors"):
+        with pytest.raises(FileNotFoundError, match=r"weights.*inpainter\.safetensors"):
             replace_folder([tmp_path / "in"], tmp_path / "out", segmenter=find_red)
         assert not (tmp_path / "out").exists()
 

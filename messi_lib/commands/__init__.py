@@ -12,6 +12,7 @@ from .evaluate import (
     EvaluateSegmentation,
     FetchWeights,
 )
+from .inpainter import TrainInpainter
 from .models import (
     ExportConsistency,
     ExportSegmentation,
@@ -19,13 +20,13 @@ from .models import (
     TrainSegmentation,
 )
 from .plan import BudgetPlan
+from .playground import Playground
+from .replace import Replace
 from .use import (
     DataPitch,
     Demo,
     Doctor,
     Notebooks,
-    Playground,
-    Replace,
     Sample,
 )
 
@@ -48,5 +49,6 @@ __all__ = [
     "Replace",
     "Sample",
     "TrainConsistency",
+    "TrainInpainter",
     "TrainSegmentation",
 ]

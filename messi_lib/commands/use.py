@@ -9,9 +9,6 @@ from typing import Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction
 
-from ..profiles import ReplaceConfig
-from .models import config_of
-
 Flag = FlagCreatePairsOff[bool]
 
 
@@ -20,56 +17,6 @@ def _empty_folder(out: Path) -> Path:
         raise ValueError(f"{out} is not an empty folder: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     return out
-
-
-@dataclass(frozen=True, kw_only=True)
-class Replace(ReplaceConfig):
-    """Replace the people in photos by the subject.
-
-    Writes OUT/<same name>, OUT/holes/<stem>.png (white wherever a pixel may have changed) and
-    OUT/report.json.
-    """
-
-    photos: Positional[tuple[Path, ...]]  # photos, and folders of photos
-    out: Path  # folder for the results
-    people: str = "all"  # "all", "largest", or numbers such as 1,3 (the largest person is 1)
-    format: str | None = None  # e.g. png (compares exactly); None: as the photo
-    segmenter: Path | None = None  # weights that find people, or maskrcnn; None: those that ship
-    model: Path | None = None  # weights of the generator; None: those that ship
-
-    def __call__(self) -> int:
-        if not self.photos:
-            raise ValueError("no input: give photos or folders")
-        from ..outputs import check_writable, photos_outside
-
-        photos_outside(list(self.photos), self.out)  # bad input is told before anything loads
-        check_writable(self.out)
-        from ..consistency.denoiser import load_denoiser
-        from ..replace import replace_folder
-        from ..segmentation.instances import NAME, open_segmenter
-
-        report = replace_folder(
-            self.photos,
-            self.out,
-            segmenter=open_segmenter(
-                self.segmenter,
-                self.threshold,
-                self.min_area,
-                mirror=str(self.segmenter) != NAME,  # as `replace.replace_folder` by itself
-            ),
-            denoiser=load_denoiser(self.model),
-            people=self.people,
-            config=config_of(self, ReplaceConfig),
-            format=self.format,
-        )
-        failed = [entry for entry in report if entry["error"]]
-        print(f"{len(report) - len(failed)} photos, their holes and report.json are in {self.out}")
-        if failed:
-            raise ValueError(
-                f"{len(failed)} of {len(report)} photos could not be read or written, "
-                f"the first: {failed[0]['error']}"
-            )
-        return 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,19 +153,3 @@ class Doctor:
         from ..doctor import doctor
 
         return doctor()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Playground:
-    """Paint holes and fill them, in JupyterLab (notebook 07).
-
-    Serves this machine only; Ctrl+C ends it.
-    """
-
-    port: int | None = None  # None: a free one
-    no_browser: Flag = False  # only print the address
-
-    def __call__(self) -> int:
-        from ..playground.server import serve
-
-        return serve(port=self.port, browser=not self.no_browser)

@@ -1,4 +1,4 @@
-"""Putting a generated patch into the photo: colour, soft border, and not one pixel more.
+"""Putting a generated patch into the photo: colour, detail, border, and not one pixel more.
 
 Alpha is 1 in the hole, falls to 0 across the feather outside it, and is exactly 0 beyond. Old and
 new are mixed in linear light, as a lens would: mixing the stored values darkens the border.
@@ -11,11 +11,14 @@ import numpy as np
 import torch
 
 from ..images import check_pixels
+from .detail import crisp, match_detail
 from .holes import crop_around, distance_to
+from .poisson import membrane
 from .window import Window, cut, cut_region, uncut
 
 MAX_SHIFT = np.array([10.0, 8.0, 8.0], np.float32)  # of L, a, b: about the cast of another lamp
 MAX_GAIN = 1.2
+BLENDS = ("feather", "poisson")
 
 
 def feather_alpha(hole: np.ndarray, feather: int) -> np.ndarray:
@@ -23,7 +26,10 @@ def feather_alpha(hole: np.ndarray, feather: int) -> np.ndarray:
 
     Exactly 0 for pixels farther than `feather` from the hole, above 0 for all nearer ones.
     """
-    distance = distance_to(hole)
+    return _alpha(distance_to(hole), feather)
+
+
+def _alpha(distance: np.ndarray, feather: int) -> np.ndarray:
     ramp = 0.5 + 0.5 * np.cos(np.pi * np.minimum(distance / (feather + 1), 1))
     return np.where(distance <= feather, ramp, 0).astype(np.float32)
 
@@ -106,6 +112,10 @@ def composite(
     feather: int,
     match_colour: bool = True,
     unknown: np.ndarray | None = None,
+    *,
+    known: torch.Tensor | None = None,
+    grain: torch.Generator | None = None,
+    blend: str = "feather",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Blend a generated patch into a photo.
 
@@ -117,35 +127,65 @@ def composite(
         feather: width of the soft border around the hole, pixels.
         match_colour: bring the patch to the colours around the hole (`match_colours`).
         unknown: bool `(H,W)`, all holes of the photo, whose pixels are not looked at; None: `hole`.
+        known: what `window.cut` makes of the window without `unknown`, where that is at hand.
+        grain: bring the patch also to the sharpness and the grain around the hole (`detail`), and
+            draw the grain from this generator; None: the patch is only enlarged.
+        blend: "feather", or "poisson": the colour that is still missing at the outer edge of the
+            feather is spread over all of the patch (`poisson.membrane`).
 
     Returns:
         (pixels uint8 `(H,W,3)`, changed bool `(H,W)`): `changed` is where alpha is above 0, all
         pixels elsewhere are identical to the input's.
 
     Raises:
-        ValueError: wrong types or shapes, or a negative feather.
+        ValueError: wrong types or shapes, a negative feather, or an unknown way to blend.
     """
     check_pixels(pixels, hole.shape)
     if hole.dtype != bool or feather < 0:
         raise ValueError(f"hole must be bool (is {hole.dtype}), feather 0 or more (is {feather})")
+    if blend not in BLENDS:
+        raise ValueError(f"blend={blend!r}: use one of {', '.join(BLENDS)}")
+    unknown = hole if unknown is None else unknown
     result, changed = pixels.copy(), np.zeros(hole.shape, bool)
-    crop = crop_around(hole, feather + 1)
-    shown = window.inside(hole.shape)
-    if crop is None or any(c.start >= s.stop or s.start >= c.stop for c, s in zip(crop, shown)):
+    box = _box(hole, window, feather + 1)
+    if box is None:
         return result, changed
-    box = tuple(slice(max(c.start, s.start), min(c.stop, s.stop)) for c, s in zip(crop, shown))
-    within = tuple(slice(b.start - s.start, b.stop - s.start) for b, s in zip(box, shown))
+    patch = patch.reshape(1, *patch.shape[-3:]).cpu()
     if match_colour:
-        unknown = hole if unknown is None else unknown
         size = patch.shape[-1]
-        known = cut(pixels, window, size, unknown)
+        known = cut(pixels, window, size, unknown) if known is None else known
         regions = (cut_region(region, window, size) for region in (hole, unknown))
-        patch = match_colours(patch.reshape(1, *patch.shape[-3:]).cpu(), known, *regions)
-    new = (uncut(patch, window, hole.shape)[within] + 1) / 2
-    old = pixels[box].astype(np.float32) / 255
-    alpha = feather_alpha(hole[box], feather)[..., None]
-    mixed = from_linear(to_linear(old) * (1 - alpha) + to_linear(new) * alpha)
-    touched = alpha[..., 0] > 0
-    result[box][touched] = np.rint(mixed[touched] * 255).clip(0, 255).astype(np.uint8)
+        patch = match_colours(patch, known, *regions)
+    if grain is not None:
+        patch = crisp(patch, window.size)
+        side = max(s.stop - s.start for s in box)
+        box = _box(hole, window, feather + min(max(side // 6, 12), 96))  # to look around
+    new = uncut(patch, window, hole.shape, box)
+    new *= 0.5  # in place: of a large photo this is a large part
+    new += 0.5
+    distance = distance_to(hole[box])
+    touched = distance <= feather
+    if grain is not None:
+        around = ~touched & ~unknown[box]
+        new = match_detail(new, pixels[box], hole[box], around, unknown[box] | hole[box], grain)
+    if blend == "poisson":
+        edge = (distance > feather) & (distance <= feather + 1) & ~unknown[box]
+        new += membrane(pixels[box].astype(np.float32) / 255 - new, touched, edge)
+    ramp = np.nonzero(touched & ~hole[box])
+    alpha = _alpha(distance[ramp], feather)[:, None]
+    old = to_linear(pixels[box][ramp].astype(np.float32) / 255)
+    mixed = old * (1 - alpha) + to_linear(new[ramp].clip(0, 1)) * alpha
+    new[ramp] = from_linear(mixed)
+    new = cv2.convertScaleAbs(np.maximum(new, 0, out=new), alpha=255)  # rounded and clipped
+    result[box] = cv2.copyTo(new, touched.view(np.uint8), result[box].copy())
     changed[box] = touched
     return result, changed
+
+
+def _box(hole: np.ndarray, window: Window, margin: int) -> tuple[slice, slice] | None:
+    """The hole's box with a margin, within the window; None if the window shows none of it."""
+    crop, shown = crop_around(hole, margin), window.inside(hole.shape)
+    if crop is None or any(c.start >= s.stop or s.start >= c.stop for c, s in zip(crop, shown)):
+        return None
+    rows, columns = (slice(max(c.start, s.start), min(c.stop, s.stop)) for c, s in zip(crop, shown))
+    return rows, columns

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from ..consistency.denoiser import Denoiser
 from ..consistency.sampling import Progress, check_sigmas
-from .solvers import Generators, check_problem, draw
+from .solvers import CONDITION, Generators, check_counts, check_problem, draw
 
-CHANNELS = 4  # the known pixels, and where they are unknown
 SECOND = 0.8  # noise level of a second step, as for drawing (chapter 03); more lie between
 
 
@@ -74,12 +73,9 @@ def conditional(
         ValueError: a denoiser without a condition; see `check_problem` and `check_sigmas`.
     """
     check_problem(denoiser, image, hole)
-    if denoiser.condition_channels != CHANNELS:
+    if denoiser.condition_channels != CONDITION:
         raise ValueError("this generator takes no condition: train one with messi train inpainter")
-    if not isinstance(generator, torch.Generator) and len(generator) != len(image):
-        raise ValueError(f"{len(generator)} generators for {len(image)} images: give one per image")
-    if draws < 1:
-        raise ValueError(f"draws={draws}: use 1 or more")
+    check_counts(image, generator, draws)
     levels = check_sigmas(sigmas, denoiser)
     noise = draw(denoiser, len(image), generator)
     hole, image = hole.to(noise.device), image.to(noise.device, torch.float32)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,12 @@ def fill(region: np.ndarray) -> np.ndarray:
     crop = crop_around(region, 0)
     filled = region.copy()
     if crop is not None:
-        filled[crop] = ndimage.binary_fill_holes(region[crop])
+        # Background is joined by sides only; what reaches the border of the box is outside.
+        count, label = cv2.connectedComponents((~region[crop]).view(np.uint8), connectivity=4)
+        enclosed = np.ones(count, bool)
+        for edge in (label[0], label[-1], label[:, 0], label[:, -1]):
+            enclosed[edge[edge > 0]] = False
+        filled[crop] = enclosed[label]
     return filled
 
 
@@ -114,12 +118,12 @@ def make_holes(regions: Iterable[np.ndarray], grow_by: float, feather: float) ->
         side = max(box[2] - box[0], box[3] - box[1])
         hole = fill(grow(region, _pixels(grow_by, side)))
         holes.append(_compact(hole, _pixels(feather, side), (number,)))
-    while holes:
+    while len(holes) > 1:
         merged = _merge(holes, shape)
         if len(merged) == len(holes):
             return merged
         holes = merged  # a united hole has the widest feather of its members: look again
-    return []
+    return holes
 
 
 def _pixels(share: float, side: int) -> int:

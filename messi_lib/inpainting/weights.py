@@ -6,8 +6,7 @@ from pathlib import Path
 
 from .. import runs
 from ..consistency.denoiser import Denoiser, load_denoiser
-from .conditional import CHANNELS
-from .solvers import SOLVERS
+from .solvers import CONDITION, SOLVERS
 
 INPAINTER = "inpainter.safetensors"
 
@@ -19,7 +18,7 @@ def inpainter_path() -> Path:
 
 def solver_for(denoiser: Denoiser) -> str:
     """The solver that a denoiser was made for."""
-    return "conditional" if denoiser.condition_channels == CHANNELS else "replacement"
+    return "conditional" if denoiser.condition_channels == CONDITION else "replacement"
 
 
 def load_for(solver: str = "", model: Path | str | None = None) -> Denoiser:

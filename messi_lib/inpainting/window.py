@@ -16,6 +16,8 @@ import torch
 from ..images import resize, resize_region, to_tensor
 from .holes import bounding_box
 
+LARGE = 1024  # side of a window from which on it is reduced before its holes are taken out
+
 
 @dataclass(frozen=True)
 class Window:
@@ -80,10 +82,24 @@ def _mirrored(first: int, size: int, length: int) -> np.ndarray:
 
 
 def look(values: np.ndarray, window: Window) -> np.ndarray:
-    """What the window shows of `(H,W)` or `(H,W,C)`, mirrored beyond the border: `(S,S,...)`."""
-    rows = _mirrored(window.top, window.size, values.shape[0])
-    columns = _mirrored(window.left, window.size, values.shape[1])
-    return values[rows[:, None], columns]
+    """What the window shows of `(H,W)` or `(H,W,C)`, mirrored beyond the border: `(S,S,...)`.
+
+    Inside the photo it is a view of `values`.
+    """
+    height, width = values.shape[:2]
+    rows, columns = window.inside((height, width))
+    shown = values[rows, columns]
+    above, left = rows.start - window.top, columns.start - window.left
+    below, right = window.size - above - len(shown), window.size - left - shown.shape[1]
+    if not (above or below or left or right):
+        return shown
+    # OpenCV mirrors what it is given: that is all of the photo wherever something is to be mirrored
+    if max(above, below) < len(shown) and max(left, right) < shown.shape[1]:
+        plain = shown.view(np.uint8) if shown.dtype == bool else shown
+        framed = cv2.copyMakeBorder(plain, above, below, left, right, cv2.BORDER_REFLECT_101)
+        return framed.view(values.dtype)
+    shown = values[_mirrored(window.top, window.size, height)]
+    return np.ascontiguousarray(shown[:, _mirrored(window.left, window.size, width)])
 
 
 def without(pixels: np.ndarray, unknown: np.ndarray) -> np.ndarray:
@@ -103,6 +119,15 @@ def without(pixels: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     return pixels.reshape(-1, 3)[source[nearest]]
 
 
+def _reduced(shown: np.ndarray, unknown: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means of the known pixels in `side` x `side` blocks, and the blocks of less than half."""
+    options = {"dsize": (side, side), "interpolation": cv2.INTER_AREA}
+    share = cv2.resize((~unknown).view(np.uint8) * np.uint8(255), **options) / np.float32(255)
+    total = cv2.resize(cv2.copyTo(shown, (~unknown).view(np.uint8)), **options)
+    mean = np.rint(total / np.maximum(share, 0.5)[..., None])
+    return mean.clip(0, 255).astype(np.uint8), share < 0.5
+
+
 def cut(
     pixels: np.ndarray, window: Window, size: int, unknown: np.ndarray | None = None
 ) -> torch.Tensor:
@@ -111,10 +136,15 @@ def cut(
     Args:
         unknown: bool `(H,W)`, the holes. An antialiased pixel beside a hole would have the colours
             of the person in it, and the generator would draw them again: they are taken out before.
+            (A window of more than LARGE pixels is made smaller before that, to save time.)
     """
     shown = look(pixels, window)
     if unknown is not None:
-        shown = without(shown, look(unknown, window))
+        gone = look(unknown, window)
+        side = max(LARGE // 2, 8 * size)
+        if window.size > max(LARGE, side):
+            shown, gone = _reduced(shown, gone, side)
+        shown = without(np.ascontiguousarray(shown), gone)
     return resize(to_tensor(shown), size)
 
 
@@ -123,22 +153,40 @@ def cut_region(region: np.ndarray, window: Window, size: int) -> torch.Tensor:
 
     A hole beside the border is mirrored like the photo: the reflection of a person is no context.
     """
-    shown = torch.from_numpy(look(region, window))
-    return resize_region(shown[None, None], size)
+    shown = look(region, window)
+    side = window.size
+    while side > LARGE:  # a pixel is at least 1/256 of a block, and its mean rounds up to 1
+        side = max(side // 8, LARGE)
+        blocks = cv2.resize(
+            shown.view(np.uint8) * np.uint8(255), (side, side), interpolation=cv2.INTER_AREA
+        )
+        shown = blocks > 0
+    return resize_region(torch.from_numpy(np.ascontiguousarray(shown))[None, None], size)
 
 
-def uncut(patch: torch.Tensor, window: Window, shape: tuple[int, int]) -> np.ndarray:
-    """Back to the photo's resolution: float32 `(h,w,3)` in [-1,1] over `window.inside(shape)`.
+def uncut(
+    patch: torch.Tensor,
+    window: Window,
+    shape: tuple[int, int],
+    within: tuple[slice, slice] | None = None,
+) -> np.ndarray:
+    """Back to the photo's resolution: float32 `(h,w,3)` in [-1,1].
 
     Args:
         patch: `(1,3,S,S)` or `(3,S,S)` in [-1,1].
+        within: rows and columns of the photo that are wanted, inside the window; None:
+            `window.inside(shape)`.
     """
-    large = resize(patch.reshape(1, *patch.shape[-3:]).float().cpu(), window.size)
-    rows, columns = window.inside(shape)
-    large = large[
-        0,
-        :,
-        rows.start - window.top : rows.stop - window.top,
-        columns.start - window.left : columns.stop - window.left,
-    ]
-    return large.permute(1, 2, 0).contiguous().numpy()
+    rows, columns = window.inside(shape) if within is None else within
+    top, bottom = rows.start - window.top, rows.stop - window.top
+    left, right = columns.start - window.left, columns.stop - window.left
+    patch = patch.reshape(1, *patch.shape[-3:]).float().cpu()
+    if patch.shape[-1] > window.size:
+        patch = resize(patch, window.size)
+    image = patch[0].permute(1, 2, 0).contiguous().numpy()
+    # One direction after the other, so that no more than what is wanted is ever made.
+    image = cv2.resize(image, (image.shape[1], window.size), interpolation=cv2.INTER_CUBIC)
+    image = np.ascontiguousarray(image[top:bottom])
+    image = cv2.resize(image, (window.size, image.shape[0]), interpolation=cv2.INTER_CUBIC)
+    image = np.ascontiguousarray(image[:, left:right])
+    return np.clip(image, -1, 1, out=image)

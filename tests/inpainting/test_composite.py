@@ -171,6 +171,39 @@ def test_the_colour_of_the_generated_middle_does_not_drive_the_correction():
     assert (matched - patch).abs().max() < 0.02
 
 
+def test_poisson_takes_a_step_off_altogether_and_keeps_the_gradients():
+    pixels = np.full((50, 60, 3), 120, np.uint8)
+    hole, window = hole_at(10, 20, 20, 20), Window(0, 10, 40)
+    patch = np.full((40, 40, 3), 170, np.uint8)
+    patch[18:22, 18:22] += 20  # something in the middle
+    options = {"match_colour": False, "blend": "poisson"}
+    result, changed = composite(pixels, to_tensor(patch), window, hole, 3, **options)
+    assert np.array_equal(result[~changed], pixels[~changed])
+    assert np.abs(result[20, 30].astype(int) - 140).max() <= 1
+    rest = changed.copy()
+    rest[17:23, 27:33] = False
+    assert np.abs(result[rest].astype(int) - 120).max() <= 1
+    with pytest.raises(ValueError, match="blend='glue'"):
+        composite(pixels, to_tensor(patch), window, hole, 3, blend="glue")
+
+
+@pytest.mark.parametrize("blend", ["feather", "poisson"])
+def test_grain_stays_inside_too_and_comes_from_its_generator(blend):
+    pixels, hole = noisy((120, 130)), hole_at(30, 40, 50, 50, (120, 130))
+    patch = flat((0.1, 0.2, 0.0), 32)
+    results = []
+    for seed in (0, 0, 1):
+        grain = torch.Generator().manual_seed(seed)
+        result, changed = composite(
+            pixels, patch, Window(15, 25, 80), hole, 4, grain=grain, blend=blend
+        )
+        assert np.array_equal(result[~changed], pixels[~changed])
+        assert np.array_equal(changed, grow(hole, 4))
+        results.append(result)
+    assert np.array_equal(results[0], results[1])
+    assert not np.array_equal(results[0], results[2])
+
+
 def test_no_surroundings_no_correction():
     generator = torch.Generator().manual_seed(0)
     patch = torch.rand(1, 3, 20, 20, generator=generator) - 0.5

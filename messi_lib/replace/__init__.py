@@ -1,0 +1,23 @@
+"""The whole journey of a photo: find people, choose, make holes, generate, put in, save.
+
+`replace` does it for one photo and returns arrays; `replace_folder` does it for files and folders
+and writes photos, holes, pictures and a report. Each hole's noise depends on the seed and on where
+the hole is, not on what else is in the photo or the batch.
+"""
+
+from .candidates import Candidate
+from .folder import replace_folder
+from .people import choose, parse_people
+from .photo import BATCH, Finder, Replacement, generate_patches, replace
+
+__all__ = [
+    "BATCH",
+    "Candidate",
+    "Finder",
+    "Replacement",
+    "choose",
+    "generate_patches",
+    "parse_people",
+    "replace",
+    "replace_folder",
+]
