@@ -15,7 +15,7 @@ endif
 PROFILE ?= laptop
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint notebooks lock clean
+.PHONY: help env demo playground test lint notebooks lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -28,6 +28,9 @@ $(STAMP): requirements.txt
 
 demo: $(STAMP)  ## run 00_start_here on the shipped photos: pictures and a report in runs/demo
 	@$(BIN)/messi demo
+
+playground: $(STAMP)  ## paint a hole over a photo in the browser and fill it
+	@$(BIN)/messi playground
 
 test: $(STAMP)  ## run every test, the smoke run of all notebooks included
 	MESSI_PROFILE=smoke $(BIN)/python -m pytest

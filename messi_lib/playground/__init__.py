@@ -1,5 +1,1 @@
-"""Chapter 07: mask painting and inpainting in the notebook."""
-
-from .server import serve
-
-__all__ = ["serve"]
+"""Chapter 07: mask painting and inpainting, in a notebook or as an app."""

@@ -1,4 +1,4 @@
-"""`Playground`: pick a photo, paint or find people, generate, compare, undo, download.
+"""`Playground`: pick a photo, paint or find people, generate, choose, compare, undo, download.
 
 Callbacks of widgets may run beside the cells of the notebook (JupyterLab gives them a thread of
 their own), so nothing here touches pyplot, and slow work runs in a worker that the page can cancel.
@@ -6,9 +6,7 @@ their own), so nothing here touches pyplot, and slow work runs in a worker that 
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -23,13 +21,15 @@ from PIL import Image
 from ..consistency.denoiser import Denoiser
 from ..images import Photo, list_photos, overlay
 from ..profiles import ReplaceConfig
-from ..replace import Finder
-from ..runs import samples_dir
-from .painter import MaskPainter, working_shape
-from .session import Cancelled, Generation, Session
+from ..runs import Run, runs_dir, samples_dir
+from .generation import Generation
+from .page import OWN, Controls
+from .painter import MaskPainter, working_copy
+from .session import Cancelled, Finder, Session, model_of
+from .viewer import ResultViewer
 
-OWN = "(own photo)"
-SETTINGS = ("steps", "seed", "grow", "feather")  # of ReplaceConfig, with a widget each
+SETTINGS = ("solver", "steps", "seed", "grow", "feather")  # of ReplaceConfig, a widget each
+FIRST = "stadium.jpg"  # shown at the beginning: one whole person
 MUTED, ALARM = "--jp-ui-font-color2", "--jp-error-color1"
 
 
@@ -43,142 +43,110 @@ def explain(error: Exception) -> str:
     return f"{type(error).__name__}: {text or 'no details'} (restart the kernel and try once more)"
 
 
-def png(pixels: np.ndarray) -> bytes:
-    """uint8 (H, W, 3) as PNG at the size in which the painter shows photos."""
-    height, width = working_shape(*pixels.shape[:2])
-    shown = Image.fromarray(pixels)
-    if shown.size != (width, height):
-        shown = shown.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    stream = io.BytesIO()
-    shown.save(stream, "PNG", compress_level=3)
-    return stream.getvalue()
-
-
 def sample_photos() -> dict[str, Path]:
-    """The photos that ship, by name; none where the folder is missing or empty."""
+    """The photos that ship, by name, FIRST first; none where the folder is missing or empty."""
     try:
-        return {path.name: path for path in list_photos([samples_dir()])}
+        photos = {path.name: path for path in list_photos([samples_dir()])}
     except (FileNotFoundError, ValueError):
         return {}
+    return dict(sorted(photos.items(), key=lambda item: item[0] != FIRST))
+
+
+def run_of(source: object) -> Run | Path | None:
+    """The run that `Playground(source)` means, if it means one: a Run, its folder, or its name."""
+    if isinstance(source, Run):
+        return source
+    if not isinstance(source, (str, Path)) or Path(source).is_file():
+        return None
+    folders = (Path(source), runs_dir() / source)
+    return next((one for one in folders if (one / "config.json").is_file()), None)
 
 
 class Playground(widgets.VBox):
     """The playground. Show it by naming it in a cell's last line.
 
     `find_people()` and `generate()` do in a cell what the buttons do on the page, but wait for the
-    end and raise what went wrong. `painter.hole` is the hole, `session.generations` the results.
+    end and raise what went wrong. `painter.hole` is the hole, `session.current` the result,
+    `session.rounds` all results so far; `session.segmenter` may be replaced by another finder.
 
     Args:
         photo: a Photo, a file or uint8 (H, W, 3); None: the first of the samples, if there are any.
+            Or a run, as below.
         segmenter, denoiser: models or weights files; None: those that ship, loaded when needed.
         config: where the settings start; None: the preset of the current profile.
+        run: a `Run`, its folder or its name, whose generator is used.
 
     Raises:
-        FileNotFoundError, ValueError: a photo that cannot be read.
+        FileNotFoundError, ValueError: a photo or a run that cannot be read.
     """
 
     def __init__(
         self,
-        photo: Photo | Path | str | np.ndarray | None = None,
+        photo: Photo | Run | Path | str | np.ndarray | None = None,
         segmenter: Finder | Path | str | None = None,
         denoiser: Denoiser | Path | str | None = None,
         config: ReplaceConfig | None = None,
+        *,
+        run: Run | Path | str | None = None,
     ):
+        if run_of(photo) is not None:
+            photo, run = None, photo
+        if run is not None:
+            if run_of(run) is None:
+                raise FileNotFoundError(f"no run {run}: give a Run, its folder or its name")
+            denoiser = model_of(run_of(run)) if denoiser is None else denoiser
         self.session = Session(photo, segmenter=segmenter, denoiser=denoiser, config=config)
         self.painter = MaskPainter()
+        self.viewer = ResultViewer(self.session.file, lambda e: self.say(explain(e), alarm=True))
         self._own: Photo | None = None  # the last photo that is none of the samples
         self._worker: threading.Thread | None = None
         self._samples = sample_photos()
-        super().__init__(self._build(), layout=widgets.Layout(grid_gap="10px", padding="4px"))
+        self.controls = Controls(self.session.config, self._samples, self.painter, self.viewer)
+        super().__init__(self.controls.rows)
+        self.add_class("messi-playground")
         if self.session.photo is None and self._samples:
             self.session.open(next(iter(self._samples.values())))
         self._show_photo()
         self._connect()
 
-    # -- the page --------------------------------------------------------------------------------
-
-    def _build(self) -> list[widgets.Widget]:
-        start, layout = self.session.config, widgets.Layout
-        named = {"style": {"description_width": "60px"}, "layout": layout(width="240px")}
-        self.picker = widgets.Dropdown(
-            options=[OWN, *self._samples], description="photo", value=OWN, **named
-        )
-        self.upload = widgets.FileUpload(
-            accept="image/*", description="Upload", tooltip="a photo of yours"
-        )
-        self.find_button = widgets.Button(description="Find people", icon="user")
-        self.steps = widgets.IntSlider(start.steps, 1, 40, description="steps", **named)
-        shares = {"min": 0.0, "step": 0.01, **named}
-        self.grow = widgets.FloatSlider(start.grow, max=0.3, description="grow", **shares)
-        self.feather = widgets.FloatSlider(start.feather, max=0.2, description="feather", **shares)
-        self.seed = widgets.BoundedIntText(start.seed, 0, 2**31 - 1, description="seed", **named)
-        self.generate_button = widgets.Button(
-            description="Generate", icon="magic", button_style="primary"
-        )
-        self.cancel_button = widgets.Button(description="Cancel", icon="stop", disabled=True)
-        self.undo_button = widgets.Button(description="Undo result", icon="undo", disabled=True)
-        self.progress = widgets.IntProgress(0, 0, 1, layout=layout(width="180px"))
-        self.message = widgets.HTML()
-        self.before, self.after = widgets.Image(format="png"), widgets.Image(format="png")
-        self.compare = widgets.ToggleButtons(
-            options=["after", "before"], tooltips=["the result", "the photo"]
-        )
-        self.compare.style.button_width = "72px"
-        self.download = widgets.HTML(layout=layout(height="32px", margin="0"))
-        row = layout(flex_flow="row wrap", align_items="center", grid_gap="4px 8px")
-        half = {"flex": "1 1 340px", "min_width": "0"}  # side by side, or stacked on a phone
-        self.painter.layout = layout(**half)
-        self._result = widgets.VBox(
-            [widgets.HBox([self.compare, self.download], layout=row), self.after, self.before],
-            layout=layout(display="none", grid_gap="6px", padding="2px", **half),
-        )
-        both = layout(flex_flow="row wrap", align_items="flex-start", grid_gap="16px")
-        buttons = [self.generate_button, self.cancel_button, self.undo_button, self.progress]
-        return [
-            widgets.HBox([self.picker, self.upload, self.find_button], layout=row),
-            widgets.HBox([self.painter, self._result], layout=both),
-            widgets.HBox([self.steps, self.grow, self.feather, self.seed], layout=row),
-            widgets.HBox(buttons, layout=row),
-            self.message,
-        ]
-
     def _connect(self) -> None:
-        self.picker.observe(self._pick, "value")
-        self.upload.observe(self._uploaded, "value")
-        self.compare.observe(lambda _: self._show_compared(), "value")
-        self.find_button.on_click(lambda _: self._start(self.find_people))
-        self.generate_button.on_click(lambda _: self._start(self.generate))
-        self.cancel_button.on_click(lambda _: self.cancel())
-        self.undo_button.on_click(lambda _: self.undo())
+        on = self.controls
+        on.picker.observe(self._pick, "value")
+        on.upload.observe(self._uploaded, "value")
+        on.find.on_click(lambda _: self._start(self.find_people))
+        on.generate.on_click(lambda _: self._start(self.generate))
+        on.cancel.on_click(lambda _: self.cancel())
+        on.undo.on_click(lambda _: self.undo())
+        self.viewer.observe(self._choose, "chosen")
 
     def say(self, text: str, alarm: bool = False) -> None:
         """Show one line under the buttons; screen readers read it out."""
         role, colour = ("alert", ALARM) if alarm else ("status", MUTED)
         text = html.escape(text)
-        self.message.value = f'<div role="{role}" style="color:var({colour})">{text}</div>'
+        self.controls.message.value = (
+            f'<div class="messi-message" role="{role}" style="color:var({colour})">{text}</div>'
+        )
 
     # -- photos ----------------------------------------------------------------------------------
 
     def _show_photo(self) -> None:
         photo = self.session.photo
         if photo is None:
+            self._show_results()
             return self.say("upload a photo to begin")
         sample = photo.path is not None and self._samples.get(photo.path.name) == photo.path
         self._own = self._own if sample else photo
-        self.picker.value = photo.path.name if sample else OWN
+        self.controls.picker.value = photo.path.name if sample else OWN
         self.painter.label = f"Photo {photo.path.name if photo.path else ''}".strip()
         self.painter.set_photo(photo.pixels)
-        self.before.value = png(photo.pixels)
-        height, width = photo.pixels.shape[:2]
-        for picture in (self.before, self.after):  # as large as the painter shows the photo
-            picture.layout.width = f"min(100%, {round(480 * width / height)}px)"
-        self._show_result()
+        self.viewer.show_photo(photo.pixels)
+        self._show_results()
         self.say("paint over what is to go, or find the people, then generate")
 
     def _open(self, opener: Callable[..., Photo], *source: object) -> None:
         with self._working("opening the photo ..."):
             opener(*source)
-        self._show_photo()
+            self._show_photo()
 
     def _pick(self, change: dict) -> None:
         wanted, shown = self._samples.get(change["new"], self._own), self.session.photo
@@ -191,7 +159,7 @@ class Playground(widgets.VBox):
         for file in change["new"]:
             upload = file["name"], bytes(file["content"])
             self._catch(self._open, self.session.open_upload, *upload)
-        self.upload.value = ()  # so that the same file can be uploaded again
+        self.controls.upload.value = ()  # so that the same file can be uploaded again
 
     # -- work ------------------------------------------------------------------------------------
 
@@ -203,28 +171,38 @@ class Playground(widgets.VBox):
         """
         with self._working("looking for people ..."):
             found = self.session.find_people()
-            self.painter.hole = found.person
+            with self.painter.hold_sync():
+                self.painter.people = found.people
+                self.painter.hole = found.person
         count = f"{len(found.people)} {'person' if len(found.people) == 1 else 'people'} found"
-        remedy = "correct with brush and eraser" if found.people else "paint the hole yourself"
-        self.say(f"{count}: {remedy}")
+        remedy = "click on them to leave or take them, or correct by brush"
+        self.say(f"{count}: {remedy if found.people else 'paint the hole yourself'}")
         return found.person
 
     def generate(self) -> Generation:
-        """Fill the painted hole with the settings on the page, and show the result.
+        """Fill the painted hole with the settings on the page, and show the results.
+
+        Returns:
+            The first of the candidates; all are in `session.rounds[-1]`.
 
         Raises:
             Cancelled: Cancel was pressed. ValueError: no photo, or an empty hole.
         """
+        controls = self.controls
         with self._working("generating ..."):
             self.session.need_photo()
-            hole = self.painter.hole  # a snapshot: strokes from now on belong to the next result
-            settings = {name: getattr(self, name).value for name in SETTINGS}
-            done = self.session.generate(hole, progress=self._advance, **settings)
-            self.progress.value = self.progress.max
-            self._show_result()
-        notes = "".join(f"; {note}" for note in done.result.warnings)
-        self.say(f"done in {done.result.seconds['total']:.1f} s{notes}")
-        return done
+            strength = self.painter.strength  # a snapshot: later strokes are for the next result
+            settings = {name: getattr(controls, name).value for name in SETTINGS}
+            many = controls.candidates.value
+            done = self.session.generate(
+                strength, candidates=many, progress=self._advance, **settings
+            )
+            controls.progress.value = controls.progress.max
+            self._show_results()
+        seconds = sum(one.seconds["total"] for one in done)
+        notes = "".join(f"; {note}" for note in done[0].warnings)
+        self.say(f"done in {seconds:.1f} s{': choose one below' if many > 1 else ''}{notes}")
+        return done[0]
 
     def cancel(self) -> None:
         """Stop the generation under way before its next network call."""
@@ -238,33 +216,30 @@ class Playground(widgets.VBox):
         return self._worker is None or not self._worker.is_alive()
 
     def _advance(self, done: int, total: int) -> None:
-        self.progress.max, self.progress.value = total, done
+        self.controls.progress.max, self.controls.progress.value = total, done
         self.say(f"generating: step {done + 1} of {total}")
 
     @contextmanager
     def _working(self, text: str) -> Iterator[None]:
         """Lock the page meanwhile; show an error on it before passing it on."""
         self._lock_page(True)
-        self.progress.value = 0
+        self.controls.progress.value = 0
         self.say(text)
         try:
             yield
         except Cancelled:
-            self.progress.value = 0
+            self.controls.progress.value = 0
             self.say("cancelled: nothing was changed")
             raise
         except Exception as error:
-            self.progress.value = 0
+            self.controls.progress.value = 0
             self.say(explain(error), alarm=True)
             raise
         finally:
             self._lock_page(False)
 
     def _lock_page(self, busy: bool) -> None:
-        for control in (self.picker, self.upload, self.find_button, self.generate_button):
-            control.disabled = busy
-        self.cancel_button.disabled = not busy
-        self.undo_button.disabled = busy or not self.session.generations
+        self.controls.lock(busy, undoable=bool(self.session.rounds))
 
     def _start(self, work: Callable[[], object]) -> None:
         """Do it in a thread of its own, so that the kernel stays free; one at a time."""
@@ -286,14 +261,17 @@ class Playground(widgets.VBox):
     # -- results ---------------------------------------------------------------------------------
 
     def undo(self) -> Generation | None:
-        """Forget the last result and go back to the one before, with its hole and settings."""
+        """Forget the last round and go back to the one before, with its hole and settings."""
         last = self.session.undo()
         if last is not None:
-            self.painter.hole = last.painted
+            shown = last.painted if last.painted.dtype == bool else last.painted / np.float32(255)
+            self.painter.strength = shown
             for name in SETTINGS:
-                getattr(self, name).value = getattr(last.config, name)
-        self._show_result()
-        left = len(self.session.generations)
+                getattr(self.controls, name).value = getattr(last.config, name)
+            self.controls.candidates.value = len(self.session.rounds[-1])
+        self._show_results()
+        self._lock_page(False)
+        left = len(self.session.rounds)
         self.say(f"{left} {'result' if left == 1 else 'results'} left")
         return last
 
@@ -301,28 +279,24 @@ class Playground(widgets.VBox):
         """Photo, hole and result side by side: stays visible where widgets are not shown."""
         photo = self.session.need_photo()
         shown = [photo.pixels, overlay(photo.pixels, self.painter.hole)]
-        if self.session.generations:
-            shown.append(self.session.generations[-1].result.pixels)
-        return Image.open(io.BytesIO(png(np.concatenate(shown, axis=1))))
+        if self.session.current is not None:
+            shown.append(self.session.current.pixels)
+        return working_copy(np.concatenate(shown, axis=1))
 
-    def _show_result(self) -> None:
-        results = self.session.generations
-        self.undo_button.disabled = not results
-        self._result.layout.display = "flex" if results else "none"
-        if not results:
-            self.download.value, self.after.value = "", b""
-            return
-        self.after.value = png(results[-1].result.pixels)
-        self.compare.value = "after"
-        self._show_compared()
-        name, mime, content = self.session.file()
-        data = f"data:{mime};base64,{base64.b64encode(content).decode()}"
-        self.download.value = (
-            f'<a class="jupyter-button widget-button mod-success" style="display:inline-block" '
-            f'download="{html.escape(name)}" href="{data}">Download</a>'
-        )
+    def _show_results(self) -> None:
+        made = self.session.rounds
+        self.controls.result.layout.display = "" if made else "none"
+        if made:
+            close_ups = [one.close_up() for one in made[-1]]
+            self.viewer.show_results(
+                close_ups, self.session.chosen, self.session.current.pixels, self._caption()
+            )
 
-    def _show_compared(self) -> None:
-        shown = self.compare.value
-        self.after.layout.display = "" if shown == "after" else "none"
-        self.before.layout.display = "" if shown == "before" else "none"
+    def _choose(self, change: dict) -> None:
+        if change["new"] != self.session.chosen and self.session.rounds:
+            self._catch(self.session.choose, change["new"])
+            self.viewer.show_one(self.session.current.pixels, self._caption())
+
+    def _caption(self) -> str:
+        count = len(self.session.rounds)
+        return f"result {count}, seed {self.session.current.config.seed}"

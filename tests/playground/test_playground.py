@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import base64
 import inspect
 import io
 import re
@@ -18,10 +17,16 @@ import torch
 from consistency.toys import GaussianDenoiser
 from PIL import Image
 
+from messi_lib.consistency.denoiser import build_denoiser
+from messi_lib.consistency.train import export_denoiser
 from messi_lib.playground import playground as module
 from messi_lib.playground.painter import pack_region
 from messi_lib.playground.playground import OWN, Playground, explain
 from messi_lib.playground.session import Cancelled
+from messi_lib.profiles import ConsistencyConfig, preset
+from messi_lib.runs import Run
+from messi_lib.segmentation.infer import Segmentation
+from messi_lib.segmentation.people import people_from
 from playground.scenes import CONFIG, ONE, TWO, find_red, painted, scene
 
 
@@ -54,16 +59,16 @@ def playground(photo=None, denoiser=None) -> Playground:
 
 
 def text(play: Playground) -> str:
-    return re.sub("<[^>]*>", "", play.message.value)
+    return re.sub("<[^>]*>", "", play.controls.message.value)
 
 
-def pixels_of(picture) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(picture.value)))
+def pixels_of(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)))
 
 
 def stroke(play: Playground, hole: np.ndarray) -> None:
     """What a finished stroke in the browser does."""
-    play.painter.set_state({"hole_bits": memoryview(pack_region(hole))})
+    play.painter.set_state({"ink": memoryview(pack_region(hole))})
 
 
 def press(play: Playground, button) -> None:
@@ -73,55 +78,56 @@ def press(play: Playground, button) -> None:
 
 def test_three_clicks_from_a_sample_to_a_result():
     play = playground()
-    assert play.picker.value == "a.png"
-    press(play, play.find_button)
-    assert text(play) == "1 person found: correct with brush and eraser"
+    assert play.controls.picker.value == "a.png"
+    press(play, play.controls.find)
+    assert text(play) == "1 person found: click on them to leave or take them, or correct by brush"
     assert np.array_equal(play.painter.hole, painted(ONE))
-    press(play, play.generate_button)
+    press(play, play.controls.generate)
     assert text(play).startswith("done in ")
-    assert play.progress.value == play.progress.max == 3
-    assert np.array_equal(pixels_of(play.before), scene(ONE))
-    result = play.session.generations[-1].result
-    assert np.array_equal(pixels_of(play.after), result.pixels)
-    assert not find_red(pixels_of(play.after)).person.any()
+    assert play.controls.progress.value == play.controls.progress.max == 3
+    assert np.array_equal(pixels_of(play.viewer.before_bytes), scene(ONE))
+    result = play.session.current
+    assert np.array_equal(pixels_of(play.viewer.after_bytes), result.pixels)
+    assert not find_red(pixels_of(play.viewer.after_bytes)).person.any()
 
 
 def test_painted_strokes_are_generated():
     play = playground(scene(ONE, TWO))
-    assert play.picker.value == OWN
+    assert play.controls.picker.value == OWN
     stroke(play, painted(TWO))
     made = play.generate()
     assert np.array_equal(made.painted, painted(TWO))
-    assert np.array_equal(find_red(made.result.pixels).person, painted(ONE))
+    assert np.array_equal(find_red(made.pixels).person, painted(ONE))
 
 
 def test_the_settings_on_the_page_are_used():
     play = playground()
-    play.steps.value, play.seed.value, play.grow.value, play.feather.value = 5, 7, 0.2, 0.1
+    on = play.controls
+    on.steps.value, on.seed.value, on.grow.value, on.feather.value = 5, 7, 0.2, 0.1
     play.find_people()
     made = play.generate()
     config = made.config
     assert (config.steps, config.seed, config.grow, config.feather) == (5, 7, 0.2, 0.1)
     assert len(play.session._denoiser.calls) == 5
-    play.grow.value = 0.0
-    assert play.generate().result.hole.sum() < made.result.hole.sum()
+    play.controls.grow.value = 0.0
+    assert play.generate().hole.sum() < made.hole.sum()
 
 
 def test_undo_brings_back_the_result_the_hole_and_the_settings():
     play = playground(scene(ONE, TWO))
     stroke(play, painted(ONE))
-    play.seed.value = 4
+    play.controls.seed.value = 4
     first = play.generate()
     stroke(play, painted(TWO))
-    play.seed.value = 5
+    play.controls.seed.value = 5
     play.generate()
-    play.undo_button.click()
-    assert np.array_equal(pixels_of(play.after), first.result.pixels)
+    play.controls.undo.click()
+    assert np.array_equal(pixels_of(play.viewer.after_bytes), first.pixels)
     assert np.array_equal(play.painter.hole, painted(ONE))
-    assert play.seed.value == 4 and text(play) == "1 result left"
-    play.undo_button.click()
-    assert play._result.layout.display == "none" and play.undo_button.disabled
-    assert "href" not in play.download.value
+    assert play.controls.seed.value == 4 and text(play) == "1 result left"
+    play.controls.undo.click()
+    assert play.controls.result.layout.display == "none" and play.controls.undo.disabled
+    assert play.session.rounds == []
 
 
 def test_no_name_of_ipywidgets_is_taken():
@@ -132,63 +138,163 @@ def test_no_name_of_ipywidgets_is_taken():
     assert "application/vnd.jupyter.widget-view+json" in play._repr_mimebundle_()
 
 
-def test_compare_shows_one_picture():
-    play = playground()
-    play.find_people()
-    assert play._result.layout.display == "none"
-    play.generate()
-    assert (play.after.layout.display, play.before.layout.display) == ("", "none")
-    play.compare.value = "before"
-    assert (play.after.layout.display, play.before.layout.display) == ("none", "")
-    play.generate()
-    assert play.compare.value == "after"
+def sent_by(play: Playground, monkeypatch) -> list:
+    """Custom messages from now on that the viewer sends to the browser."""
+    sent = []
+    monkeypatch.setattr(play.viewer, "send", lambda *message: sent.append(message))
+    return sent
 
 
-def test_the_download_is_the_result():
+def test_the_viewer_hands_out_result_and_mask(monkeypatch):
     play = playground()
     play.find_people()
     made = play.generate()
-    name, mime, data = re.search(
-        r'download="([^"]+)" href="data:([^;]+);base64,([^"]+)"', play.download.value
-    ).groups()
-    assert (name, mime) == ("a_replaced.png", "image/png")
-    saved = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
-    assert np.array_equal(saved, made.result.pixels)
+    sent = sent_by(play, monkeypatch)
+    for what in ("result", "mask", "secrets", None):
+        play.viewer._handle_custom_msg({"save": what}, [])
+    (result, (content,)), (mask, (white,)) = sent
+    assert result == {"file": "a_replaced.png", "mime": "image/png"}
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), made.pixels)
+    assert mask == {"file": "a_mask.png", "mime": "image/png"}
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(white))) == 255, made.changed)
+
+
+def test_a_file_that_cannot_be_made_is_an_error_on_the_page(monkeypatch):
+    play = playground()
+    sent = sent_by(play, monkeypatch)
+    play.viewer._handle_custom_msg({"save": "result"}, [])
+    assert sent == [] and text(play) == "there is no result yet: press Generate"
+    assert 'role="alert"' in play.controls.message.value
+
+
+def test_candidates_are_thumbnails_to_choose_from(monkeypatch):
+    play = playground()
+    play.find_people()
+    play.controls.candidates.value, play.controls.seed.value = 3, 5
+    shown = play.generate()
+    (made,) = play.session.rounds
+    assert sorted(one.config.seed for one in made) == [5, 6, 7]
+    assert len(play.viewer.thumbs) == 3 and play.viewer.chosen == 0
+    assert play.session.current is shown is made[0]
+    assert text(play).endswith("choose one below")
+    play.viewer.set_state({"chosen": 2})  # a click on the third
+    assert play.session.current is made[2]
+    assert np.array_equal(pixels_of(play.viewer.after_bytes), made[2].pixels)
+    assert play.viewer.caption == f"result 1, seed {made[2].config.seed}"
+    sent = sent_by(play, monkeypatch)
+    play.viewer._handle_custom_msg({"save": "result"}, [])
+    content = sent[0][1][0]
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), made[2].pixels)
+    play.viewer.set_state({"chosen": 7})  # there is none
+    assert play.session.current is made[2]
+
+
+def test_undo_goes_back_to_all_candidates_of_the_round_before():
+    play = playground()
+    play.find_people()
+    play.controls.candidates.value = 2
+    play.generate()
+    play.controls.candidates.value = 1
+    play.generate()
+    assert len(play.viewer.thumbs) == 1
+    play.undo()
+    assert len(play.viewer.thumbs) == 2 and play.controls.candidates.value == 2
+
+
+def test_soft_strokes_are_generated_softly_and_come_back_with_undo():
+    play = playground(scene(ONE, TWO))
+    ink = painted(ONE) * np.uint8(128)
+    play.painter.set_state({"ink": memoryview(ink.tobytes())})
+    made = play.generate()
+    assert made.painted.dtype == np.uint8
+    stroke(play, painted(TWO))
+    play.generate()
+    play.undo()
+    assert np.array_equal(np.rint(play.painter.strength * 255), ink)
+
+
+def test_a_person_who_was_clicked_is_left_alone():
+    play = playground(scene(ONE, TWO))
+    play.find_people()
+    assert len(play.painter.people) == 2
+    play.painter._handle_custom_msg({"toggle": 2}, [])
+    made = play.generate()
+    assert np.array_equal(find_red(made.pixels).person, painted(TWO))
+
+
+def test_the_solver_on_the_page_is_used_and_one_that_does_not_fit_is_an_error():
+    play = playground()
+    play.find_people()
+    play.controls.solver.value = "cm4ir"
+    assert play.generate().config.solver == "cm4ir"
+    play.controls.solver.value = "conditional"
+    press(play, play.controls.generate)
+    assert "conditional" in text(play) and 'role="alert"' in play.controls.message.value
+    assert len(play.session.rounds) == 1
+
+
+def test_the_segmenter_can_be_swapped():
+    play = playground()
+    everywhere = np.ones((90, 120), bool)
+    play.session.segmenter = lambda pixels: Segmentation(
+        everywhere, everywhere.astype(np.float32), people_from(everywhere)
+    )
+    assert play.find_people().all()
+
+
+def test_a_run_in_place_of_a_photo(tmp_path, monkeypatch):
+    monkeypatch.setenv("MESSI_RUNS", str(tmp_path))
+    run = Run("mine")
+    config = preset(ConsistencyConfig, "smoke")
+    run.keep_config(config)
+    own = build_denoiser(config)
+    export_denoiser(run.folder / "generator.safetensors", config, own.state_dict(), {})
+    for source in (run, run.folder, str(run.folder), "mine"):
+        play = Playground(source, find_red, config=CONFIG)
+        assert play.controls.picker.value == "a.png"
+        play.find_people()
+        play.generate()
+        assert play.session._model("").config.image_size == config.image_size
+    play = Playground(scene(TWO), find_red, config=CONFIG, run="mine")
+    assert play.controls.picker.value == OWN
+    assert play.session._denoiser == run.folder / "generator.safetensors"
+    with pytest.raises(FileNotFoundError, match="no run yours"):
+        Playground(run="yours")
 
 
 def test_cancel_stops_within_one_network_call():
     slow = Slow()
     play = playground(denoiser=slow)
-    play.steps.value = 30
+    play.controls.steps.value = 30
     play.find_people()
-    play.generate_button.click()
+    play.controls.generate.click()
     assert slow.entered.acquire(timeout=20)
-    assert not play.cancel_button.disabled and play.generate_button.disabled
-    play.cancel_button.click()
+    assert not play.controls.cancel.disabled and play.controls.generate.disabled
+    play.controls.cancel.click()
     assert text(play) == "cancelling ..."
     slow.go.release()  # the call under way comes to its end, and no other begins
     assert play.wait(20)
     assert len(slow.calls) == 1
     assert text(play) == "cancelled: nothing was changed"
-    assert play.session.generations == [] and play.progress.value == 0
-    assert play.cancel_button.disabled and not play.generate_button.disabled
+    assert play.session.rounds == [] and play.controls.progress.value == 0
+    assert play.controls.cancel.disabled and not play.controls.generate.disabled
 
 
 def test_the_caller_is_free_while_it_generates_and_a_second_click_does_nothing():
     slow = Slow()
     play = playground(denoiser=slow)
     play.find_people()
-    play.generate_button.click()  # returns at once
+    play.controls.generate.click()  # returns at once
     assert slow.entered.acquire(timeout=20)
     assert not play.wait(0)
-    play.generate_button.click()
-    play.find_button.click()
+    play.controls.generate.click()
+    play.controls.find.click()
     stroke(play, painted(TWO))  # belongs to the next result
     assert text(play) == "generating: step 1 of 3"
     for _ in range(3):
         slow.go.release()
     assert play.wait(20)
-    (made,) = play.session.generations
+    ((made,),) = play.session.rounds
     assert np.array_equal(made.painted, painted(ONE))
     assert np.array_equal(play.painter.hole, painted(TWO))
 
@@ -204,19 +310,19 @@ def test_a_cell_may_cancel_a_generation_of_its_own():
 
 def test_errors_are_one_line_on_the_page_with_their_remedy():
     play = playground()
-    press(play, play.generate_button)
+    press(play, play.controls.generate)
     assert text(play) == "the hole is empty: paint over what is to go, or press Find people"
-    assert 'role="alert"' in play.message.value
-    assert not play.generate_button.disabled
+    assert 'role="alert"' in play.controls.message.value
+    assert not play.controls.generate.disabled
     with pytest.raises(ValueError, match="hole is empty"):  # in a cell it is raised as well
         play.generate()
 
 
 def test_missing_weights_are_an_error_on_the_page(tmp_path):
     play = Playground(None, tmp_path / "gone.safetensors", tmp_path / "gone.safetensors", CONFIG)
-    press(play, play.find_button)
+    press(play, play.controls.find)
     assert "gone.safetensors" in text(play) and "\n" not in text(play)
-    assert 'role="alert"' in play.message.value
+    assert 'role="alert"' in play.controls.message.value
 
 
 def test_a_surprise_is_shown_and_logged(caplog):
@@ -224,9 +330,10 @@ def test_a_surprise_is_shown_and_logged(caplog):
         raise KeyError("<b>level</b>")
 
     play = Playground(None, broken, GaussianDenoiser(image_size=16), CONFIG)
-    press(play, play.find_button)
-    assert "KeyError" in play.message.value and "restart the kernel" in play.message.value
-    assert "<b>" not in play.message.value  # errors are text, not markup
+    press(play, play.controls.find)
+    said = play.controls.message.value
+    assert "KeyError" in said and "restart the kernel" in said
+    assert "<b>" not in said  # errors are text, not markup
     assert "Traceback" in caplog.text
 
 
@@ -238,7 +345,7 @@ def test_explain_is_one_line():
 
 def test_no_person_is_no_error():
     play = playground(scene())
-    press(play, play.find_button)
+    press(play, play.controls.find)
     assert text(play) == "0 people found: paint the hole yourself"
 
 
@@ -246,16 +353,16 @@ def test_picking_another_sample():
     play = playground()
     play.find_people()
     play.generate()
-    play.picker.value = "b.png"
-    assert np.array_equal(pixels_of(play.before), scene(TWO))
-    assert not play.painter.hole.any() and play.session.generations == []
-    assert play._result.layout.display == "none"
+    play.controls.picker.value = "b.png"
+    assert np.array_equal(pixels_of(play.viewer.before_bytes), scene(TWO))
+    assert not play.painter.hole.any() and play.session.rounds == []
+    assert play.controls.result.layout.display == "none"
 
 
 def upload(play: Playground, name: str, content: bytes) -> None:
     """What the upload button does, as the browser's message sets it."""
     file = {"name": name, "type": "", "size": len(content), "content": memoryview(content)}
-    play.upload.value = ({**file, "last_modified": datetime.now(UTC)},)
+    play.controls.upload.value = ({**file, "last_modified": datetime.now(UTC)},)
 
 
 def test_uploading_a_photo_and_coming_back_to_it():
@@ -263,21 +370,21 @@ def test_uploading_a_photo_and_coming_back_to_it():
     stream = io.BytesIO()
     Image.fromarray(scene(ONE, TWO)).save(stream, "PNG")
     upload(play, "mine.png", stream.getvalue())
-    assert play.picker.value == OWN and play.painter.label == "Photo mine.png"
-    assert np.array_equal(pixels_of(play.before), scene(ONE, TWO))
-    assert play.upload.value == ()
-    play.picker.value = "b.png"
-    play.picker.value = OWN
-    assert np.array_equal(pixels_of(play.before), scene(ONE, TWO))
+    assert play.controls.picker.value == OWN and play.painter.label == "Photo mine.png"
+    assert np.array_equal(pixels_of(play.viewer.before_bytes), scene(ONE, TWO))
+    assert play.controls.upload.value == ()
+    play.controls.picker.value = "b.png"
+    play.controls.picker.value = OWN
+    assert np.array_equal(pixels_of(play.viewer.before_bytes), scene(ONE, TWO))
 
 
 def test_a_bad_upload_leaves_the_photo():
     play = playground()
     upload(play, "notes.txt", b"hello")
-    assert "notes.txt" in text(play) and 'role="alert"' in play.message.value
-    assert np.array_equal(pixels_of(play.before), scene(ONE))
+    assert "notes.txt" in text(play) and 'role="alert"' in play.controls.message.value
+    assert np.array_equal(pixels_of(play.viewer.before_bytes), scene(ONE))
     play.find_people()
-    assert play.generate().result.photo.path.name == "a.png"
+    assert play.generate().photo.path.name == "a.png"
 
 
 def test_without_samples_it_asks_for_a_photo(samples):
@@ -286,9 +393,9 @@ def test_without_samples_it_asks_for_a_photo(samples):
     (samples / "README.md").write_text("no photos here")
     play = playground()
     assert text(play) == "upload a photo to begin"
-    press(play, play.find_button)
+    press(play, play.controls.find)
     assert text(play) == "no photo yet: upload one or pick a sample"
-    press(play, play.generate_button)
+    press(play, play.controls.generate)
     assert text(play) == "no photo yet: upload one or pick a sample"
 
 
@@ -300,7 +407,7 @@ def test_the_picture_for_the_notebook():
     shown = np.asarray(play.picture())
     assert shown.shape == (90, 360, 3)
     assert np.array_equal(shown[:, :120], scene(ONE))
-    assert np.array_equal(shown[:, 240:], play.session.generations[-1].result.pixels)
+    assert np.array_equal(shown[:, 240:], play.session.current.pixels)
 
 
 def test_no_pyplot_in_the_playground():

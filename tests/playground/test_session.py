@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from consistency.toys import GaussianDenoiser
 from PIL import Image
 
@@ -24,8 +23,8 @@ def session(photo=None, **options) -> Session:
 
 
 def test_a_painted_hole_is_filled_and_nothing_else():
-    made = session().generate(painted(ONE))
-    changed, pixels = made.result.changed, made.result.pixels
+    (made,) = session().generate(painted(ONE))
+    changed, pixels = made.changed, made.pixels
     assert (changed >= painted(ONE)).all() and not (changed & painted(TWO)).any()
     assert np.array_equal(pixels[~changed], scene(ONE, TWO)[~changed])
     assert np.array_equal(find_red(pixels).person, painted(TWO))
@@ -34,7 +33,7 @@ def test_a_painted_hole_is_filled_and_nothing_else():
 def test_painting_the_found_people_is_what_replace_does():
     play = session()
     found = play.find_people()
-    made = play.generate(found.person, seed=5)
+    (made,) = play.generate(found.person, seed=5)
     whole = replace(
         scene(ONE, TWO),
         segmenter=find_red,
@@ -43,22 +42,73 @@ def test_painting_the_found_people_is_what_replace_does():
         seed=5,
         draws=play.config.draws,
     )
-    assert np.array_equal(made.result.pixels, whole.pixels)
-    assert np.array_equal(made.result.changed, whole.changed)
+    assert np.array_equal(made.pixels, whole.pixels)
+    assert np.array_equal(made.changed, whole.changed)
 
 
 def test_small_holes_count_whatever_min_area_says():
     hole = np.zeros((90, 120), bool)
     hole[5, 5] = True
-    made = session(config=ReplaceConfig(steps=1, min_area=0.5)).generate(hole)
-    assert made.result.changed[5, 5]
+    (made,) = session(config=ReplaceConfig(steps=1, min_area=0.5)).generate(hole)
+    assert made.changed[5, 5]
+
+
+def test_candidates_are_what_their_seeds_make_alone_the_best_first():
+    play = session()
+    made = play.generate(painted(ONE), candidates=3, seed=4)
+    assert sorted(one.config.seed for one in made) == [4, 5, 6]
+    assert [one.badness for one in made] == sorted(one.badness for one in made)
+    for one in made:
+        (alone,) = play.generate(painted(ONE), seed=one.config.seed)
+        assert np.array_equal(alone.pixels, one.pixels)
+    assert play.choose(0) is play.rounds[-1][0]
+    with pytest.raises(ValueError, match="no candidate 2: 1 were made"):
+        play.choose(1)
+    with pytest.raises(ValueError, match="candidates=0"):
+        play.generate(painted(ONE), candidates=0)
+
+
+def test_a_generation_holds_only_what_changed():
+    play = session(np.zeros((400, 500, 3), np.uint8))
+    hole = np.zeros((400, 500), bool)
+    hole[100:130, 200:220] = True
+    (made,) = play.generate(hole)
+    whole = replace(play.photo, hole=hole, denoiser=play._denoiser, config=CONFIG)
+    assert np.array_equal(made.pixels, whole.pixels)
+    assert np.array_equal(made.hole, whole.hole) and np.array_equal(made.changed, whole.changed)
+    assert made.patch.size < 3 * 50 * 50
+
+
+def test_where_strokes_are_soft_the_photo_shines_through():
+    play, hard = session(), session()
+    strength = painted(ONE) * np.float32(1)
+    strength[40:] *= 0.25
+    (soft,) = play.generate(strength, grow=0.1)
+    (full,) = hard.generate(strength > 0, grow=0.1)
+    photo = scene(ONE, TWO).astype(int)
+    assert np.array_equal(soft.hole, full.hole)
+    assert np.array_equal(soft.pixels[:35], full.pixels[:35])
+    low = painted(ONE).copy()
+    low[:40] = False
+    share = np.rint(0.25 * 255) / 255
+    wanted = photo + share * (full.pixels.astype(int) - photo)
+    assert np.abs(soft.pixels[low] - wanted[low]).max() <= 0.51
+    ring = full.hole & ~painted(ONE)
+    ring[:45] = False  # the rim that the hole grew by is as soft as what it grew from
+    assert ring.any() and np.abs(soft.pixels[ring] - wanted[ring]).max() <= 0.51
+
+
+def test_a_strength_of_one_everywhere_is_a_plain_hole():
+    (one,) = session().generate(painted(ONE) * np.float32(1))
+    (two,) = session().generate(painted(ONE))
+    assert one.painted.dtype == bool and np.array_equal(one.pixels, two.pixels)
 
 
 def test_seed_and_steps_matter():
     play = session()
-    first, again = (play.generate(painted(ONE), seed=1).result.pixels for _ in range(2))
+    first, again = (play.generate(painted(ONE), seed=1)[0].pixels for _ in range(2))
     assert np.array_equal(first, again)
-    assert not np.array_equal(first, play.generate(painted(ONE), seed=2).result.pixels)
+    assert not np.array_equal(first, play.generate(painted(ONE), seed=2)[0].pixels)
     play._denoiser.calls.clear()
     play.generate(painted(ONE), steps=7)
     assert len(play._denoiser.calls) == 7
@@ -80,31 +130,23 @@ def test_cancel_stops_before_the_next_network_call():
     with pytest.raises(Cancelled):
         play.generate(painted(ONE), progress=progress, steps=9)
     assert len(play._denoiser.calls) == 2  # the one it was told of, and none after
-    assert play.generations == []
+    assert play.rounds == []
     play.generate(painted(ONE))  # an old cancel does not stop a new generation
-    assert len(play.generations) == 1
-    assert not play._denoiser._forward_pre_hooks
+    assert len(play.rounds) == 1
 
 
-def test_only_the_playgrounds_own_calls_are_counted_and_cancelled():
+def test_cancel_reaches_every_candidate():
     play = session()
-    failures = []
-
-    def elsewhere() -> None:
-        try:
-            play._denoiser(torch.zeros(1, 3, 16, 16), 1.0)
-        except BaseException as error:
-            failures.append(error)
 
     def progress(done: int, total: int) -> None:
-        play.cancel()
-        other = threading.Thread(target=elsewhere)
-        other.start()
-        other.join()
+        assert total == 9
+        if done == 5:
+            play.cancel()
 
     with pytest.raises(Cancelled):
-        play.generate(painted(ONE), progress=progress)
-    assert failures == []
+        play.generate(painted(ONE), progress=progress, candidates=3)
+    assert len(play._denoiser.calls) == 6
+    assert play.rounds == []
 
 
 def test_one_model_run_at_a_time():
@@ -128,7 +170,7 @@ def test_one_model_run_at_a_time():
     for worker in workers:
         worker.join()
     assert most == [1]
-    assert len(play.generations) == len(other.generations) == 1
+    assert len(play.rounds) == len(other.rounds) == 1
 
 
 def test_finding_waits_for_the_model_lock():
@@ -145,8 +187,8 @@ def test_finding_waits_for_the_model_lock():
 def test_undo_goes_back_result_by_result():
     play = session()
     first, second = play.generate(painted(ONE)), play.generate(painted(TWO), seed=3)
-    assert play.generations == [first, second]
-    assert play.undo() is first
+    assert play.rounds == [first, second]
+    assert play.undo() is first[0]
     assert play.undo() is None
     assert play.undo() is None
 
@@ -155,17 +197,17 @@ def test_another_photo_starts_afresh():
     play = session()
     play.generate(painted(ONE))
     play.open(scene(TWO))
-    assert play.generations == []
+    assert play.rounds == []
     assert np.array_equal(play.find_people().person, painted(TWO))
 
 
 def test_a_bad_photo_changes_nothing(tmp_path):
     play = session()
-    kept = play.generate(painted(ONE))
+    (kept,) = play.generate(painted(ONE))
     (tmp_path / "text.jpg").write_text("no photo")
     with pytest.raises(ValueError, match="text.jpg"):
         play.open(tmp_path / "text.jpg")
-    assert play.generations == [kept] and np.array_equal(play.photo.pixels, scene(ONE, TWO))
+    assert play.rounds == [[kept]] and np.array_equal(play.photo.pixels, scene(ONE, TWO))
 
 
 def test_an_upload_keeps_its_name_and_its_format():
@@ -177,22 +219,31 @@ def test_an_upload_keeps_its_name_and_its_format():
     play.open_upload("C:\\holiday\\me.JPG", stream.getvalue())
     hole = np.zeros((90, 120), bool)
     hole[20:60, 40:60] = True
-    made = play.generate(hole)
+    (made,) = play.generate(hole)
     name, mime, content = play.file()
     assert (name, mime) == ("me_replaced.JPG", "image/jpeg")
     saved = Image.open(io.BytesIO(content))
     assert saved.format == "JPEG" and saved.size == (120, 90)
     assert saved.getexif()[0x0110] == "a camera"
-    error = np.abs(np.asarray(saved).astype(int) - made.result.pixels)
+    error = np.abs(np.asarray(saved).astype(int) - made.pixels)
     assert np.median(error) <= 3
 
 
 def test_a_result_of_plain_pixels_is_a_lossless_png():
     play = session()
-    made = play.generate(painted(ONE))
+    (made,) = play.generate(painted(ONE))
     name, mime, content = play.file()
     assert (name, mime) == ("photo_replaced.png", "image/png")
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), made.result.pixels)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), made.pixels)
+
+
+def test_the_mask_is_white_where_something_changed():
+    play = session()
+    (made,) = play.generate(painted(ONE))
+    name, mime, content = play.file("mask")
+    assert (name, mime) == ("photo_mask.png", "image/png")
+    saved = np.asarray(Image.open(io.BytesIO(content)))
+    assert np.array_equal(saved == 255, made.changed) and set(np.unique(saved)) == {0, 255}
 
 
 def test_a_damaged_upload_is_named_as_the_user_knows_it():
@@ -218,7 +269,7 @@ def test_weights_are_looked_for_at_the_first_use_only(tmp_path):
     ("hole", "said"),
     [
         (np.zeros((90, 120), bool), "empty: paint"),
-        (np.zeros((90, 120), np.uint8), "must be bool"),
+        (np.zeros((90, 120), np.int64), "must be bool"),
         (np.ones((9, 12), bool), r"\(90, 120\)"),
     ],
 )
@@ -245,7 +296,7 @@ def test_a_real_photo():
     play = Session(photos[0], denoiser=GaussianDenoiser(image_size=16), config=CONFIG)
     hole = np.zeros(play.photo.pixels.shape[:2], bool)
     hole[50:150, 60:120] = True
-    made = play.generate(hole)
-    assert made.result.changed[hole].all()
-    outside = ~made.result.changed
-    assert np.array_equal(made.result.pixels[outside], play.photo.pixels[outside])
+    (made,) = play.generate(hole)
+    assert made.changed[hole].all()
+    outside = ~made.changed
+    assert np.array_equal(made.pixels[outside], play.photo.pixels[outside])
