@@ -17,7 +17,6 @@ from ..consistency.sampling import Progress, check_sigmas, start_noise
 from ..consistency.unet import Inject
 
 SOLVERS: tuple[str, ...] = ("replacement", "resample", "cm4ir", "conditional")
-CONDITION = 4  # channels that `conditional` tells its denoiser; the others tell it nothing
 
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -102,6 +101,9 @@ def calm_sigmas(steps: int, denoiser: Denoiser, last: float = 0.5) -> Tensor:
     """A Karras grid from sigma_max to `last`, `(steps,)`, for solvers with several draws.
 
     Below `last` a small network adds more of its own noise than it takes away.
+
+    Raises:
+        ValueError: fewer than one step.
     """
     if steps < 1:
         raise ValueError(f"steps={steps}: a hole needs at least one network call")
@@ -248,10 +250,11 @@ def solve(
         return conditional(denoiser, image, hole, sigmas, generator, **common)
     common |= dict(strength=strength, inject=inject)
     if name == "resample":
-        from .resample import resample_levels, resample
+        from .resample import resample, resample_plan
 
-        levels = resample_levels(steps, denoiser)
-        return resample(denoiser, image, hole, levels, generator, **common)
+        sigmas, times = resample_plan(steps, denoiser)
+        common |= dict(resamplings=times, below=float(sigmas[-1]))
+        return resample(denoiser, image, hole, sigmas, generator, **common)
     if name == "cm4ir":
         from .cm4ir import cm4ir, cm4ir_sigmas
 
@@ -265,13 +268,15 @@ def check_solver(name: str, denoiser: Denoiser) -> None:
     Raises:
         ValueError: says which solver or which weights to use instead.
     """
+    from .conditional import CHANNELS
+
     if name not in SOLVERS:
         raise ValueError(f"solver={name!r}: use one of {', '.join(SOLVERS)}")
     channels = getattr(denoiser, "condition_channels", 0)
-    if name == "conditional" and channels != CONDITION:
+    if name == "conditional" and channels != CHANNELS:
         raise ValueError(
             f"conditional needs a generator for holes, and this one takes {channels} condition "
-            f"channels, not {CONDITION}: train one with messi train inpainter, or use replacement"
+            f"channels, not {CHANNELS}: train one with messi train inpainter, or use replacement"
         )
     if name != "conditional" and channels:
         raise ValueError(

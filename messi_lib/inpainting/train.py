@@ -25,9 +25,8 @@ from ..training.distributed import current
 from ..training.ema import PowerEMA
 from ..training.loop import TrainResult, train
 from ..training.sampler import PositionSampler
-from .conditional import condition_of, conditional, conditional_sigmas
+from .conditional import CHANNELS, condition_of, conditional, conditional_sigmas
 from .self_masks import KINDS, self_mask
-from .solvers import CONDITION
 
 SHOWN = 8  # images in a sample grid, below them their holes and how they were filled
 
@@ -39,10 +38,10 @@ def check_inpainter(config: InpainterConfig, cutouts: np.ndarray) -> None:
         ValueError: images of another size or without coverage, too few; a recipe that does not fit.
     """
     check_objective(config.objective, bool(config.teacher))
-    if config.condition_channels != CONDITION or config.augment:
+    if config.condition_channels != CHANNELS or config.augment:
         raise ValueError(
             f"condition_channels={config.condition_channels}, augment={config.augment}: to fill "
-            f"holes give {CONDITION} and 0 (warps would move the hole off its image)"
+            f"holes give {CHANNELS} and 0 (warps would move the hole off its image)"
         )
     if config.fid_every:
         raise ValueError("fid_every: an inpainter is measured by what it fills; leave it at 0")

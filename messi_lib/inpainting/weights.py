@@ -6,7 +6,8 @@ from pathlib import Path
 
 from .. import runs
 from ..consistency.denoiser import Denoiser, load_denoiser
-from .solvers import CONDITION, SOLVERS
+from .conditional import CHANNELS
+from .solvers import SOLVERS
 
 INPAINTER = "inpainter.safetensors"
 
@@ -18,7 +19,7 @@ def inpainter_path() -> Path:
 
 def solver_for(denoiser: Denoiser) -> str:
     """The solver that a denoiser was made for."""
-    return "conditional" if denoiser.condition_channels == CONDITION else "replacement"
+    return "conditional" if denoiser.condition_channels == CHANNELS else "replacement"
 
 
 def load_for(solver: str = "", model: Path | str | None = None) -> Denoiser:
