@@ -39,6 +39,7 @@ COMMANDS: dict[str, type] = {
     "evaluate segmentation": commands.EvaluateSegmentation,
     "evaluate fetch-weights": commands.FetchWeights,
     "evaluate check-weights": commands.CheckWeights,
+    "study fusion": commands.StudyFusion,
     "doctor": commands.Doctor,
 }
 GROUPS = {name.split()[0] for name in COMMANDS if " " in name}

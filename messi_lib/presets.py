@@ -112,6 +112,11 @@ _GPU_GENERATOR = dict(
     sample_every=5000,
 )
 
+_ALL_ARMS = (
+    "none", "tuned", "concatenated", "additive", "interpolate", "downsample", "tokens", "pooled",
+    "film", "alignment", "pose", "everything", "shuffled", "random", "open",
+)  # fmt: skip
+
 PRESETS: dict[str, dict[str, dict]] = {
     "SegmentationConfig": {
         "smoke": dict(
@@ -221,6 +226,23 @@ PRESETS: dict[str, dict[str, dict]] = {
         "laptop": dict(steps=150, batch=16, warmup=20, log_every=10, save_every=50),
         "overnight": dict(steps=4000, batch=32),
         "gpu": dict(steps=20000, batch=32, inner_dim=128),
+    },
+    "FusionStudyConfig": {
+        "smoke": dict(
+            steps=6, batch=4, warmup=2, log_every=2, save_every=3, arms=("none", "tokens"),
+            primary=("tokens", "none"), seeds=1, images=16, held_out=8, level=3, inner_dim=16,
+            solver_steps=2,
+        ),
+        "laptop": dict(
+            steps=400, batch=16, warmup=20, log_every=20, save_every=100, level=3, inner_dim=32,
+            rates=(1, 2), images=512,
+        ),
+        "overnight": dict(
+            steps=4000, batch=32, level=3, inner_dim=32, rates=(1, 2), images=8192, held_out=256,
+        ),
+        "gpu": dict(
+            steps=20000, batch=32, inner_dim=128, images=16384, held_out=256, arms=_ALL_ARMS,
+        ),
     },
     "ReplaceConfig": {"smoke": dict(steps=2, draws=2), "laptop": {}, "overnight": {}, "gpu": {}},
 }

@@ -142,9 +142,14 @@ class InpainterConfig(ConsistencyConfig):
 
 @dataclass(frozen=True)
 class FusionConfig(TrainConfig):
-    """Cross-attention of the generator on segmentation latents."""
+    """How the generator reads segmentation latents."""
 
+    # tokens, interpolate, downsample, pooled, additive or film, see fusion/modules.py
+    module: str = "tokens"
+    source: str = "context"  # what is encoded: context, pose or everything, see fusion/sources.py
     level: int = 2  # which encoder map: 0..3, from fine to coarse
+    rates: tuple[int, ...] = ()  # of the decoder's blocks that read; (): wherever the UNet attends
+    pool: int = 8  # side of the grid that "pooled" keeps
     stage: int | None = None  # of consistency tuning; None: the generator's last
     inner_dim: int = 64
     heads: int = 2
@@ -154,15 +159,34 @@ class FusionConfig(TrainConfig):
 
 
 @dataclass(frozen=True)
+class FusionStudyConfig(FusionConfig):
+    """Which ways of reading are compared, on what, and by which numbers: fixed beforehand."""
+
+    arms: tuple[str, ...] = (
+        "none", "concatenated", "additive", "downsample", "tokens", "alignment", "shuffled",
+    )  # fmt: skip
+    primary: tuple[str, str] = ("tokens", "shuffled")  # the comparison that the finding is about
+    metrics: tuple[str, ...] = ("hole", "seam")  # the first is the one that the finding is about
+    seeds: int = 3  # trainings per arm
+    images: int = 512  # drawn photos to learn from
+    held_out: int = 64  # drawn photos to measure on
+    start: str = "shipped"  # the generator: a file, or "shipped"
+    solver_steps: int = 8  # network calls when a hole is filled
+    tune_lr: float = 3e-4  # learning rate of arms that train the whole generator
+    align: float = 0.5  # weight of the alignment loss (REPA's lambda)
+    manifold: float = 3.0  # weight of its relative similarities, beside the cosine
+
+
+@dataclass(frozen=True)
 class ReplaceConfig:
     """One photo's journey."""
 
     solver: str = ""  # replacement, resample, cm4ir or conditional; "": what fits the model
-    steps: int = 8  # network calls of the solver
+    steps: int = 12  # network calls of the solver
     draws: int = 8  # estimates averaged at low noise levels: takes specks off; 1 for none
-    grow: float = 0.06  # dilation of the hole, as a share of the person's longest side
+    grow: float = 0.03  # dilation of the hole, as a share of the person's longest side
     feather: float = 0.03  # width of the soft border, as a share of the same
-    context: float = 1.35  # side of the window, as a multiple of the hole's longest side
+    context: float = 1.2  # side of the window, as a multiple of the hole's longest side
     min_area: float = 0.001  # people smaller than this share of the photo are left alone
     threshold: float = 0.5  # probability above which a pixel belongs to a person
     detail: bool = True  # bring what is generated to the sharpness and grain of the photo

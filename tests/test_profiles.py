@@ -11,6 +11,7 @@ from messi_lib.profiles import (
     PROFILES,
     ConsistencyConfig,
     FusionConfig,
+    FusionStudyConfig,
     InpainterConfig,
     ReplaceConfig,
     SegmentationConfig,
@@ -19,7 +20,7 @@ from messi_lib.profiles import (
     unknown,
 )
 
-TRAINED = (SegmentationConfig, ConsistencyConfig, InpainterConfig, FusionConfig)
+TRAINED = (SegmentationConfig, ConsistencyConfig, InpainterConfig, FusionConfig, FusionStudyConfig)
 CONFIGS = (*TRAINED, ReplaceConfig)
 
 

@@ -22,6 +22,7 @@ from .models import (
 from .plan import BudgetPlan
 from .playground import Playground
 from .replace import Replace
+from .study import StudyFusion
 from .use import (
     DataPitch,
     Demo,
@@ -48,6 +49,7 @@ __all__ = [
     "Playground",
     "Replace",
     "Sample",
+    "StudyFusion",
     "TrainConsistency",
     "TrainInpainter",
     "TrainSegmentation",

@@ -11,6 +11,7 @@ sampling steps.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -39,30 +40,90 @@ def position_encoding(height: int, width: int, dim: int) -> Tensor:
     return torch.cat([y, x], 2).reshape(height * width, dim)
 
 
-class TokenCrossAttention(nn.Module):
+class Flops(NamedTuple):
+    """Floating-point operations (2 per multiply-add): once per photo, and at every network call."""
+
+    photo: float
+    step: float
+
+
+class Adapter(nn.Module):
+    """How one block of the UNet reads latents. Subclasses are chosen by name in `modules`.
+
+    What does not depend on the noise level belongs into `prepare`: it is computed once per photo.
+    At first an adapter is the identity bit for bit, by one zero: of the last projection, or of a
+    gate. Two would leave neither a gradient.
+    """
+
+    def prepare(self, latent: Tensor) -> tuple:
+        """(B, L, h, w) -> what `forward` needs of a photo."""
+        raise NotImplementedError
+
+    def forward(self, h: Tensor, prepared: tuple) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        raise NotImplementedError
+
+    def opening(self) -> float:
+        """How far the branch has opened: 0 at the start, and for good if the condition is of no
+        use. |tanh(gate)| where there is a gate, else the last projection's root mean square."""
+        raise NotImplementedError
+
+    def flops(self, queries: int, tokens: int) -> Flops:
+        """Operations for a map of `queries` places and latents of `tokens`; norms, resizing and
+        additions are not counted."""
+        raise NotImplementedError
+
+
+def for_each(condition: Tensor, images: int) -> Tensor:
+    """One condition for all images, or one for each: (images, ...).
+
+    Raises:
+        ValueError: neither.
+    """
+    if len(condition) == images:
+        return condition
+    if len(condition) != 1:
+        raise ValueError(
+            f"{len(condition)} conditions for {images} images: give one, or one each"
+        )
+    return condition.expand(images, *condition.shape[1:])
+
+
+class TokenCrossAttention(Adapter):
     """h + out(softmax(q k^T / sqrt(d)) v): queries of the UNet, keys and values of latent tokens.
 
     Args:
         channels: C of the UNet map (B, C, H, W).
         latent_channels: L of the encoder map (B, L, h, w).
         inner_dim: width of queries, keys and values; every head's share is a multiple of 4.
+        zero: False for the study's control without a zero start.
 
     The output projection starts at zero and there is no gate beside it (both at zero would leave
     neither a gradient): at first the conditioned network equals the unconditional one bit for bit.
     """
 
-    def __init__(self, channels: int, latent_channels: int, inner_dim: int = 64, heads: int = 2):
+    def __init__(
+        self,
+        channels: int,
+        latent_channels: int,
+        inner_dim: int = 64,
+        heads: int = 2,
+        *,
+        zero: bool = True,
+    ):
         super().__init__()
         if inner_dim % (4 * heads):
             raise ValueError(f"inner_dim={inner_dim} must be a multiple of 4 * heads = {4 * heads}")
         self.heads, self.inner_dim = heads, inner_dim
+        self.channels, self.latent_channels = channels, latent_channels
         self.norm = GroupNorm32(channels)
         self.latent_norm = nn.LayerNorm(latent_channels)
         self.q = nn.Linear(channels, inner_dim, bias=False)
         self.kv = nn.Linear(latent_channels, 2 * inner_dim, bias=False)
         self.out = nn.Linear(inner_dim, channels)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        if zero:
+            nn.init.zeros_(self.out.weight)
+            nn.init.zeros_(self.out.bias)
 
     def _placed(self, heads: Tensor, height: int, width: int) -> Tensor:
         # Every head gets rows and columns: added before the split, head 0 would know rows only.
@@ -74,23 +135,34 @@ class TokenCrossAttention(nn.Module):
         k, v = rearrange(self.kv(tokens), "b n (two h d) -> two b h n d", two=2, h=self.heads)
         return self._placed(k, *latent.shape[2:]), v
 
-    def forward(self, h: Tensor, keys_values: tuple[Tensor, Tensor]) -> Tensor:
+    def prepare(self, latent: Tensor) -> tuple:
+        return self.keys_values(latent)
+
+    def forward(self, h: Tensor, prepared: tuple) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W). One set of keys serves a batch of queries of any size.
 
         Raises:
             ValueError: neither one condition for all images nor one for each.
         """
-        k, v = keys_values
+        return h + self.read(h, *prepared[:2])
+
+    def read(self, h: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What attention adds to a map (B, C, H, W)."""
         height, width = h.shape[2:]
         q = self.q(rearrange(self.norm(h), "b c h w -> b (h w) c"))
         q = self._placed(rearrange(q, "b n (h d) -> b h n d", h=self.heads), height, width)
-        if len(k) != len(q):
-            if len(k) != 1:
-                raise ValueError(f"{len(k)} conditions for {len(q)} images: give one, or one each")
-            k, v = (t.expand(len(q), -1, -1, -1) for t in (k, v))
+        k, v = (for_each(t, len(q)) for t in (k, v))
         read = rearrange(attention(q, k, v), "b h n d -> b n (h d)")
-        update = self.out(read)
-        return h + rearrange(update, "b (h w) c -> b c h w", h=height, w=width)
+        return rearrange(self.out(read), "b (h w) c -> b c h w", h=height, w=width)
+
+    def opening(self) -> float:
+        return float(self.out.weight.detach().square().mean().sqrt())
+
+    def flops(self, queries: int, tokens: int) -> Flops:
+        parts = cross_attention_flops(
+            queries, self.channels, tokens, self.latent_channels, self.inner_dim
+        )
+        return Flops(parts["kv"], parts["q"] + parts["attention"] + parts["out"])
 
 
 def cross_attention_flops(

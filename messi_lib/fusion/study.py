@@ -102,6 +102,7 @@ class Difference:
     theirs: float  # mean of what is compared with
     photos: int
     level: float = 0.95
+    seeds: int = 1  # trainings that were drawn from too
 
     @property
     def relative(self) -> float:
@@ -115,9 +116,10 @@ class Difference:
 
     def sentence(self, ours: str, theirs: str, what: str = "loss") -> str:
         """The finding in plain words, for two names of what is compared."""
+        seeds = f", {self.seeds} seeds" if self.seeds > 1 else ""
         numbers = (
             f"{self.mean:+.3g} ({100 * self.relative:+.1f} %; {100 * self.level:.0f} % interval "
-            f"{self.low:+.3g} to {self.high:+.3g}; {self.photos} photos)"
+            f"{self.low:+.3g} to {self.high:+.3g}; {self.photos} photos{seeds})"
         )
         if not self.clear:
             return f"{ours} against {theirs}: no measurable effect on the {what}: {numbers}"
@@ -131,21 +133,29 @@ def paired_bootstrap(
     """Percentile bootstrap of the mean paired difference.
 
     Args:
-        ours, theirs: (N,) numbers of the same N photos, in the same order.
+        ours, theirs: (N,) numbers of the same N photos, in the same order; or (seeds, N), one row
+            per training: then seeds and photos are both drawn with replacement.
 
     Raises:
-        ValueError: numbers that do not pair up, or fewer than 8 of them.
+        ValueError: numbers that do not pair up, or of fewer than 8 photos.
     """
-    if ours.shape != theirs.shape or ours.ndim != 1:
+    if ours.shape != theirs.shape or ours.ndim not in (1, 2):
         raise ValueError(f"{tuple(ours.shape)}, {tuple(theirs.shape)}: give one number per photo")
-    if len(ours) < 8:
-        raise ValueError(f"{len(ours)} photos say nothing about others: give 8 or more")
-    difference = (ours - theirs).double()
+    photos = ours.shape[-1]
+    if photos < 8:
+        raise ValueError(f"{photos} photos say nothing about others: give 8 or more")
+    difference = (ours - theirs).double().reshape(-1, photos)
     generator = seed_generator(seed, "bootstrap")
-    drawn = torch.randint(len(difference), (resamples, len(difference)), generator=generator)
+    drawn = torch.randint(photos, (resamples, photos), generator=generator)
+    if ours.ndim == 1:
+        means = difference[0][drawn].mean(1)
+    else:
+        # How often each row was drawn, as weights: all pairs of a drawn row and a drawn photo.
+        rows = torch.randint(len(difference), (resamples, len(difference)), generator=generator)
+        times = torch.nn.functional.one_hot(rows, len(difference)).double().mean(1)
+        means = torch.stack([row[drawn].mean(1) for row in difference], 1).mul(times).sum(1)
     tail = (1 - level) / 2
     ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
-    low, high = torch.quantile(difference[drawn].mean(1), ends).tolist()
-    return Difference(
-        float(difference.mean()), low, high, float(theirs.double().mean()), len(difference), level
-    )
+    low, high = torch.quantile(means, ends).tolist()
+    mean, before = float(difference.mean()), float(theirs.double().mean())
+    return Difference(mean, low, high, before, photos, level, len(difference))

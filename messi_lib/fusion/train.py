@@ -8,69 +8,50 @@ trap"). Only the adapters train; the generator and the encoder stay as they are.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..consistency.objectives import ect_loss
-from ..images import resize
 from ..profiles import ConsistencyConfig, FusionConfig
 from ..runs import Run
-from ..segmentation.model import PersonSegmenter
 from ..training.loop import TrainResult, train
 from ..training.sampler import PositionSampler
 from .conditioned import ConditionedDenoiser
+from .sources import blank, context_latents
+
+__all__ = ["blank", "consistency_loss", "context_latents", "fusion_loss", "train_fusion"]
 
 
-def blank(images: Tensor, hole: Tensor) -> Tensor:
-    """Photos as the encoder sees them: the hole filled with the mean colour of what is kept.
-
-    Args:
-        images: (N, 3, S, S) in [-1, 1]. hole: bool (N, 1, S, S).
-
-    Returns:
-        (N, 3, S, S); nothing of it depends on the pixels inside the hole, its outline does show.
-
-    Raises:
-        ValueError: a hole of another type or shape.
-    """
-    if hole.dtype != torch.bool or hole.shape != (len(images), 1, *images.shape[2:]):
-        wanted = (len(images), 1, *images.shape[2:])
-        raise ValueError(f"hole must be bool {wanted}, not {hole.dtype} {tuple(hole.shape)}")
-    keep = ~hole
-    # where, not a product: 0 times a NaN inside the hole would still be a NaN.
-    total = torch.where(hole, 0.0, images).sum((2, 3), keepdim=True)
-    mean = total / keep.sum((2, 3), keepdim=True).clamp(min=1)
-    return torch.where(hole, mean, images)
-
-
-@torch.no_grad()
-def context_latents(
-    segmenter: PersonSegmenter, images: Tensor, hole: Tensor, level: int, batch: int = 16
+def consistency_loss(
+    denoiser: nn.Module,
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    stage: int | None = None,
+    **condition: Any,
 ) -> Tensor:
-    """Encoder map `level` of photos whose hole is blanked.
+    """ECT loss of each image (B,), with the same condition and dropout mask on both sides.
+
+    Noise levels and distance are those the generator was trained with.
 
     Args:
-        images: (N, 3, S, S) in [-1, 1]. hole: bool (N, 1, S, S).
-        level: 0 to 3, from fine to coarse.
-
-    Returns:
-        (N, L, h, w) float32, where `images` are.
-
-    Raises:
-        ValueError: a level the encoder does not have, a hole of another type or shape.
+        stage: of consistency tuning, see `objectives.ect_partner`; None: the generator's last.
+        condition: what else the denoiser takes (`inject`, `condition`).
     """
-    place = next(segmenter.parameters()).device
-    was_training = segmenter.training
-    segmenter.eval()  # the same photo must give the same latents
-    maps = []
-    for part in resize(blank(images, hole), segmenter.config.image_size).split(batch):
-        features = segmenter.features(part.to(place))
-        if not 0 <= level < len(features):
-            raise ValueError(f"level={level}: the encoder has maps 0 to {len(features) - 1}")
-        maps.append(features[level].float().to(images.device))
-    segmenter.train(was_training)
-    return torch.cat(maps)
+    config = denoiser.config or ConsistencyConfig()
+    return ect_loss(
+        denoiser,
+        images.to(next(denoiser.parameters()).device),
+        generator,
+        stage=config.ect_stages - 1 if stage is None else stage,
+        p_mean=config.ect_p_mean,
+        p_std=config.ect_p_std,
+        q=config.ect_q,
+        huber_c=config.ect_huber_c,
+        **condition,
+    ).loss
 
 
 def fusion_loss(
@@ -81,26 +62,9 @@ def fusion_loss(
     *,
     stage: int | None = None,
 ) -> Tensor:
-    """ECT loss of each image (B,), with the same condition on both sides; `latents` None: without.
-
-    Noise levels and distance are those the generator was trained with.
-
-    Args:
-        stage: of consistency tuning, see `objectives.ect_partner`; None: the generator's last.
-    """
-    config = conditioned.config or ConsistencyConfig()
+    """`consistency_loss` of each image (B,) with its latents; `latents` None: without."""
     inject = None if latents is None else conditioned.inject(conditioned.condition(latents))
-    return ect_loss(
-        conditioned,
-        images.to(next(conditioned.parameters()).device),
-        generator,
-        stage=config.ect_stages - 1 if stage is None else stage,
-        p_mean=config.ect_p_mean,
-        p_std=config.ect_p_std,
-        q=config.ect_q,
-        huber_c=config.ect_huber_c,
-        inject=inject,
-    ).loss
+    return consistency_loss(conditioned, images, generator, stage=stage, inject=inject)
 
 
 def train_fusion(
