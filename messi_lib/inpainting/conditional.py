@@ -58,6 +58,7 @@ def conditional(
     generator: Generators,
     *,
     draws: int = 1,
+    calm_below: float = 1.5,
     progress: Progress | None = None,
 ) -> Tensor:
     """Multistep consistency sampling (Song et al. 2023, algorithm 1) with a condition.
@@ -66,7 +67,8 @@ def conditional(
         denoiser: one that takes a condition (`train_inpainter`).
         image, hole, generator: as in `replacement`.
         sigmas: descending, the first the generator's sigma_max, for instance `conditional_sigmas`.
-        draws: estimates averaged at each step after the first, see `replacement`; 1 for none.
+        draws: estimates averaged at a step below `calm_below`, see `replacement`; 1 for none. At
+            higher levels estimates differ in what they show, and a mean of them shows nobody.
         progress: called as `progress(step, total)` before every network call; may raise to cancel.
 
     Returns:
@@ -93,6 +95,7 @@ def conditional(
         clean = torch.where(hole, clean, image)
         if i + 1 < len(levels):
             spread = (levels[i + 1] ** 2 - denoiser.sigma_min**2) ** 0.5
-            noise = draw(denoiser, len(image), generator, draws)
-            x = clean.repeat_interleave(draws, 0) + spread * noise
+            many = draws if levels[i + 1] < calm_below else 1
+            noise = draw(denoiser, len(image), generator, many)
+            x = clean.repeat_interleave(many, 0) + spread * noise
     return clean
