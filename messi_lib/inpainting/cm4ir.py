@@ -50,10 +50,10 @@ def _push_pull(total: Tensor, mass: Tensor) -> Tensor:
 def cm4ir_sigmas(steps: int, denoiser: Denoiser) -> Tensor:
     """A Karras grid from START to LAST, `(steps,)`; one step gives START.
 
-    The authors begin at about 0.5, for missing pixels and letters. A person is a large hole: on 32
-    held-out scenes (chapter 05) four steps from 12 on were nearest to the truth (error 35.7 of
-    255; 38.1 from sigma_max on, where the beginning is forgotten). From 0.5 on they were near it
-    as well (36.5), but as the blur that they began with, nearly the same one for every seed.
+    The authors begin at about 0.5, for missing pixels and letters. A person is a large hole: on 96
+    held-out scenes (four steps, eta 0.5) beginning at 6 to 25 gave errors of 38.0 to 38.4 of 255,
+    and 39.5 at sigma_max, where the beginning is forgotten. At 0.5 the error was least (37.3), as a
+    blur's is: what was drawn had four fifths of the detail, and hardly depended on the seed.
 
     Raises:
         ValueError: fewer than one step.
@@ -72,7 +72,7 @@ def cm4ir(
     sigmas: Sequence[float] | Tensor,
     generator: Generators,
     *,
-    eta: float = 0.5,
+    eta: float = 0.9,
     delta: float = 0.0,
     draws: int = 1,
     calm_below: float = 1.5,
@@ -103,7 +103,9 @@ def cm4ir(
     Args:
         sigmas: descending, for instance `cm4ir_sigmas`.
         eta: share of fresh noise in [0,1]. The authors use 0.1; with it this repository's small
-            generator repeats its own errors (measured in chapter 05).
+            generator repeats its own errors. On 96 held-out scenes, eight steps, `replacement` had
+            an error of 37.6 and this 41.0 with 0.1, 39.3 with 0.5, and 37.4 with 0.9 and with 1
+            (differences to within 0.7).
         delta: the network is told a level by so much higher than the noise, 0 or more.
         draws: at levels below `calm_below`, so many sequences that differ in their fresh noise and
             share their mean, see `replacement`.

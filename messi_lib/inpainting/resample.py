@@ -55,9 +55,11 @@ def resample_levels(
 def resample_plan(steps: int, denoiser: Denoiser) -> tuple[Tensor, int]:
     """(grid, resamplings) for a budget of `steps` network calls; the last level is repeated.
 
-    Five eighths of the calls descend as in `replacement`, the others repeat the last level. On 32
-    held-out scenes (chapter 05) longer stretches, or stretches at higher levels, fitted the
-    surroundings less well at the same budget: there the network draws anew what had just fitted.
+    Five eighths of the calls descend as in `replacement`, the others repeat the last level. On 96
+    held-out scenes, for eight calls, that fitted the surroundings better (mean step across the edge
+    17.5 of 255; `replacement` 18.6) at the same error (38.0 and 37.6, to within 0.7). Each of four
+    levels twice (19.6, 38.7) and stretches of two levels (20.8, 39.6) were worse: high levels draw
+    anew what had just fitted.
     """
     grid = calm_sigmas(-(-5 * steps // 8), denoiser)
     return grid, steps - len(grid) + 1
