@@ -14,6 +14,7 @@ from messi_lib.inpainting.holes import make_holes
 from messi_lib.inpainting.resample import resample
 from messi_lib.inpainting.solvers import (
     SOLVERS,
+    Unknown,
     calm_sigmas,
     check_problem,
     own_levels,
@@ -220,6 +221,11 @@ def test_the_level_below_which_a_pixel_is_free_is_its_strength_on_the_grid():
     levels = own_levels(torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0]), denoiser)
     assert levels[0] == float("inf")
     torch.testing.assert_close(levels[1:], grid[1:], rtol=1e-5, atol=0)
+    hole, strength = torch.ones(1, 1, 8, 8, dtype=torch.bool), torch.full((1, 1, 8, 8), 0.5)
+    hole[..., 0] = False
+    unknown = Unknown(denoiser, hole, strength)
+    assert torch.equal(unknown.at(0.999 * float(grid[2])), hole)
+    assert not unknown.at(1.001 * float(grid[2])).any()
 
 
 @pytest.mark.parametrize(
