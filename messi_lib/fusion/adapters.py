@@ -11,6 +11,7 @@ sampling steps.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -47,7 +48,7 @@ class Flops(NamedTuple):
     step: float
 
 
-class Adapter(nn.Module):
+class Adapter(nn.Module, ABC):
     """How one block of the UNet reads latents. Subclasses are chosen by name in `modules`.
 
     What does not depend on the noise level belongs into `prepare`: it is computed once per photo.
@@ -55,23 +56,23 @@ class Adapter(nn.Module):
     gate. Two would leave neither a gradient.
     """
 
+    @abstractmethod
     def prepare(self, latent: Tensor) -> tuple:
         """(B, L, h, w) -> what `forward` needs of a photo."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, h: Tensor, prepared: tuple) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def opening(self) -> float:
         """How far the branch has opened: 0 at the start, and for good if the condition is of no
         use. |tanh(gate)| where there is a gate, else the last projection's root mean square."""
-        raise NotImplementedError
 
+    @abstractmethod
     def flops(self, queries: int, tokens: int) -> Flops:
         """Operations for a map of `queries` places and latents of `tokens`; norms, resizing and
         additions are not counted."""
-        raise NotImplementedError
 
 
 def for_each(condition: Tensor, images: int) -> Tensor:
