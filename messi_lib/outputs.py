@@ -49,28 +49,3 @@ def check_writable(folder: Path) -> None:
         raise PermissionError(
             f"{folder} cannot be written ({reason}): use another --out"
         ) from error
-
-
-class Names:
-    """Names for results: each given once, and never that of an input (in any letter case).
-
-    Args:
-        reserved: paths that must not be overwritten.
-    """
-
-    def __init__(self, reserved: list[Path]):
-        self._taken = {self._key(path) for path in reserved}
-
-    @staticmethod
-    def _key(path: Path) -> str:
-        return str(path.resolve()).lower()
-
-    def free(self, folder: Path, name: str) -> Path:
-        """`folder/name`, or with `_2`, `_3`, ... before the extension if that is taken."""
-        stem, suffix = os.path.splitext(name)
-        path, number = folder / name, 1
-        while self._key(path) in self._taken:
-            number += 1
-            path = folder / f"{stem}_{number}{suffix}"
-        self._taken.add(self._key(path))
-        return path

@@ -312,7 +312,7 @@ def xmp_with_note(xmp: bytes | None) -> bytes:
         packet = ""
     packet = _SOURCE_TYPE.sub("", packet)
     end = packet.rfind("</rdf:RDF>")
-    if end < 0 or len(packet) > 60000:
+    if end < 0 or len(packet.encode()) > 60000:
         return _XMP.encode()
     return (packet[:end] + _NOTE + packet[end:]).encode()
 

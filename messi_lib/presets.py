@@ -78,7 +78,7 @@ _SMALL_UNET = dict(
     ect_stages=6,
 )
 # From the generator that ships, to one that fills holes: two stages of tuning, see its model card.
-_SMALL_INPAINTER = _SMALL_UNET | dict(start="shipped", edm_fraction=0.6, ect_stages=2)
+_SMALL_INPAINTER = _SMALL_UNET | dict(start="shipped", ect_stages=2)
 _LSUN_UNET = dict(
     patch=1,
     num_res_blocks=2,

@@ -431,12 +431,34 @@ def test_generators_leave_in_the_layout_of_the_hub(models, tmp_path, monkeypatch
     assert from_pretrained(tmp_path / "shared").config.steps == 4
 
 
-def test_a_dry_run_counts_and_writes_nothing(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("kind", "count"), [("consistency", 832_973), ("inpainter", 837_581)])
+def test_a_dry_run_counts_and_writes_nothing(kind, count, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MESSI_RUNS", str(tmp_path))
-    assert run("train", "consistency", "--run", "a", "--dry-run") == 0
+    assert run("train", kind, "--run", "a", "--dry-run") == 0
     shown = capsys.readouterr().out
-    assert "832,973 parameters" in shown and "activations" in shown
+    assert f"{count:,} parameters" in shown and "activations" in shown
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["consistency", "--condition-channels", 4], "messi train inpainter"),
+        (["inpainter", "--segmenter", "a.safetensors"], "--segmenter is for photos"),
+        (["inpainter", "--photos", "p", "--backgrounds", "b"], "--backgrounds is for the drawn"),
+        (["inpainter", "--start", "gone.safetensors"], "gone.safetensors is missing"),
+        (["inpainter", "--images", 4], "larger than the data set (4 images)"),
+        (["inpainter", "--collages", 2], "--collages 2"),
+    ],
+)
+def test_trainings_that_cannot_be_done_leave_no_folder(
+    options, words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("MESSI_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("MESSI_DATA", str(tmp_path / "data"))
+    assert run("train", *options, "--run", "a") == 2
+    assert words in complaint(capsys)
+    assert not (tmp_path / "runs" / "a").exists()
 
 
 def test_sampling_in_parts_gives_different_images(models, tmp_path):

@@ -1,11 +1,10 @@
 """Output folders: what may be written where."""
 
 import os
-from pathlib import Path
 
 import pytest
 
-from messi_lib.outputs import Names, check_writable, photos_outside
+from messi_lib.outputs import check_writable, photos_outside
 
 
 def touch(*paths):
@@ -65,11 +64,3 @@ def test_read_only_folders(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.TemporaryFile", full)
     with pytest.raises(PermissionError, match="No space left"):
         check_writable(tmp_path)
-
-
-def test_names_are_given_once_in_any_letter_case(tmp_path):
-    names = Names([tmp_path / "in.jpg"])
-    given = [names.free(tmp_path, name).name for name in ("a.JPG", "A.jpg", "a.jpg", "a.png")]
-    assert given == ["a.JPG", "A_2.jpg", "a_3.jpg", "a.png"]
-    assert names.free(tmp_path, "IN.JPG").name == "IN_2.JPG", "that would overwrite an input"
-    assert names.free(Path(tmp_path, "holes"), "in.jpg").name == "in.jpg"

@@ -238,6 +238,12 @@ def test_damaged_xmp_gives_way_to_the_note(xmp):
     ElementTree.fromstring(packet)
 
 
+def test_a_packet_too_large_for_a_jpeg_segment_gives_way_to_the_note():
+    """Counted in bytes: these letters have three each."""
+    packet = "<rdf:RDF>" + "\u6f22" * 25_000 + "</rdf:RDF>"
+    assert len(photos.xmp_with_note(packet.encode())) < 2_000
+
+
 def test_an_empty_file_says_so(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"")
     with pytest.raises(ValueError, match=r"a\.jpg is empty \(0 bytes\)"):

@@ -103,6 +103,26 @@ class TestGoingOn:
         again = replace_folder([many], tmp_path / "out", skip_existing=True, **tools)
         assert not any(e["error"] for e in again) and (tmp_path / "out" / "bad.png").exists()
 
+    def test_a_repaired_photo_is_no_failure_in_a_merged_report(self, many, tmp_path, tools):
+        bad, out = many / "c" / "bad.png", tmp_path / "out"
+        bad.write_bytes(b"")
+        for _ in range(2):  # the second time repaired
+            for shard in ("1/2", "2/2"):
+                replace_folder([many], out, skip_existing=True, shard=shard, **tools)
+            merged = replace_folder([many], out, skip_existing=True, **tools)
+            failed = [entry for entry in merged if entry["error"]]
+            assert len(failed) == (bad.stat().st_size == 0)
+            save(bad, scene(*TWO))
+
+    def test_a_report_of_an_older_version_goes_into_the_page(self, many, tmp_path, tools):
+        report = replace_folder([many], tmp_path / "out", **tools)
+        new = {"size", "boxes", "seams", "seed", "overlay", "sheet", "candidates"}
+        entries = [{k: v for k, v in entry.items() if k not in new} for entry in report]
+        (tmp_path / "out" / "report.json").write_text(json.dumps(entries))
+        again = replace_folder([many], tmp_path / "out", skip_existing=True, page=True, **tools)
+        assert [e["output"] for e in again] == [e["output"] for e in report]
+        assert (tmp_path / "out" / "report.html").exists()
+
     def test_results_without_a_report_count_too(self, many, tmp_path, tools):
         replace_folder([many], tmp_path / "out", **tools)
         (tmp_path / "out" / "report.json").unlink()

@@ -42,12 +42,15 @@ class TrainInpainter(InpainterConfig):
         from ..runs import Run
         from ..training.distributed import current
 
-        if self.photos is not None and self.backgrounds is not None:
-            raise ValueError("--backgrounds are for the drawn subject: leave them or --photos out")
+        drawn = {"--backgrounds": self.backgrounds is not None, "--kit": self.kit is not None}
+        found = {"--segmenter": self.segmenter is not None}
+        found["--crops-per-photo"] = self.crops_per_photo != 1
+        for option in [name for name, given in drawn.items() if given and self.photos is not None]:
+            raise ValueError(f"{option} is for the drawn subject: leave it or --photos out")
+        for option in [name for name, given in found.items() if given and self.photos is None]:
+            raise ValueError(f"{option} is for photos of a subject: give --photos, or leave it out")
         if not 0 <= self.collages <= 1:
             raise ValueError(f"--collages {self.collages}: give a share from 0 to 1")
-        if self.start not in ("", "shipped") and not Path(self.start).is_file():
-            raise FileNotFoundError(f"{self.start} is missing: give a generator.safetensors")
         config = planned(config_of(self, InpainterConfig), self.profile, self.run)
         if self.dry_run:
             print(dry_run(config).table())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +42,11 @@ class Replace(ReplaceConfig):
 
         photos_outside(list(self.photos), self.out)  # bad input is told before anything loads
         check_writable(self.out)
+        from ..notebook_runner.watch import stop_signals
         from ..replace import replace_folder
 
         # The end of a cluster's time is as good a reason to write the report as Ctrl-C.
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
+        with stop_signals():
             report = replace_folder(
                 self.photos,
                 self.out,
@@ -62,8 +61,6 @@ class Replace(ReplaceConfig):
                 workers=self.workers,
                 shard=self.shard,
             )
-        finally:
-            signal.signal(signal.SIGTERM, before)
         failed = [entry for entry in report if entry["error"]]
         done = len(report) - len(failed)
         print(f"{done} photos, their holes and a report are in {self.out}")

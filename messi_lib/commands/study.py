@@ -13,7 +13,7 @@ from .models import config_of
 if TYPE_CHECKING:
     from ..fusion.trials import Photos
 
-GROW = 0.06  # of the holes, as a share of the person's longer side: as `messi replace` does
+GROW = 0.06  # of the holes, as a share of the person's longer side: part of the study
 HELD_OUT = 100_000  # index of the first drawn photo that no arm learns from
 
 
@@ -29,7 +29,7 @@ class StudyFusion(FusionStudyConfig):
     segmenter: Path | None = None  # its encoder is read; None: the one that ships
 
     def __call__(self) -> int:
-        from ..consistency.denoiser import load_denoiser
+        from ..consistency.train import starting
         from ..fusion.arms import Tools
         from ..fusion.report import figure, summary, table
         from ..fusion.trials import check_study, run_study
@@ -41,7 +41,7 @@ class StudyFusion(FusionStudyConfig):
 
         config = config_of(self, FusionStudyConfig)
         check_study(config)
-        size = load_denoiser(None if config.start == "shipped" else config.start).image_size
+        size = starting(config.start).image_size
         segmenter = load_segmenter(self.segmenter)
         photos = drawn_photos(config.images, size), drawn_photos(config.held_out, size, HELD_OUT)
         folder = Run(self.run).folder

@@ -37,6 +37,7 @@ from .denoiser import Denoiser, build_denoiser, config_from_json, load_denoiser
 from .recipes import Recipe, check_objective, stage_of
 from .watch import Watch
 
+LABELLED = "label_embed.weight"
 # Fields of a configuration that decide which weights fit.
 ARCHITECTURE = {
     "image_size", "patch", "gate", "condition_channels", "model_channels", "channel_mult",
@@ -84,6 +85,11 @@ def check_wishes(config: ConsistencyConfig, images: np.ndarray) -> None:
         ValueError, FileNotFoundError: as `train_consistency`.
     """
     check_objective(config.objective, bool(config.teacher))
+    if config.condition_channels:
+        raise ValueError(
+            f"condition_channels={config.condition_channels}: a generator that draws is told "
+            "nothing; train one that fills holes with messi train inpainter"
+        )
     for file in (config.teacher, config.start):
         if file not in ("", "shipped") and not Path(file).is_file():
             raise FileNotFoundError(f"{file} is missing: give a generator.safetensors")
@@ -131,6 +137,11 @@ def make_loss(
     return loss_fn
 
 
+def starting(start: str, place: torch.device | None = None) -> Denoiser:
+    """The generator to start with: "shipped" for the one in the repository, else a file's."""
+    return load_denoiser(None if start == "shipped" else start, place)
+
+
 def begin_with(denoiser: Denoiser, start: str) -> None:
     """Copy trained weights into a new denoiser of the same architecture.
 
@@ -143,17 +154,22 @@ def begin_with(denoiser: Denoiser, start: str) -> None:
     Raises:
         FileNotFoundError: no such file. ValueError: a generator of another architecture.
     """
-    trained = load_denoiser(None if start == "shipped" else start)
+    trained = starting(start)
     theirs, ours = trained.state_dict(), denoiser.state_dict()
+    compared = set(ARCHITECTURE)
     if denoiser.condition_channels and not trained.condition_channels:
         further = denoiser.condition_channels * denoiser.patch**2
         theirs[FIRST] = F.pad(theirs[FIRST], (0, 0, 0, 0, 0, further))
+        compared.remove("condition_channels")
+    # Without labels that one changes nothing: it begins at zero here, and may be left out there.
+    if LABELLED not in ours:
+        theirs.pop(LABELLED, None)
     extra = ours.keys() - theirs.keys()
     fits = all(name in ours and ours[name].shape == value.shape for name, value in theirs.items())
-    if not fits or extra - {"label_embed.weight"}:  # that one begins at zero: no label, no change
+    if not fits or extra - {LABELLED}:
         differing = [
             f"{name}={getattr(trained.config, name)}"
-            for name in sorted(ARCHITECTURE)
+            for name in sorted(compared)
             if getattr(trained.config, name) != getattr(denoiser.config, name)
         ]
         raise ValueError(
@@ -259,9 +275,13 @@ def dry_runs(config: ConsistencyConfig, choices: Sequence[tuple[int, ...]]) -> l
 
         def loss_of(images: int) -> Tensor:
             batch = torch.zeros(images, *denoiser.shape)
+            channels = denoiser.condition_channels
+            told = {}
+            if channels:
+                told["condition"] = torch.zeros(images, channels, *batch.shape[2:])
             generator = torch.Generator().manual_seed(0)
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-                return recipe(denoiser, batch, generator, config.span - 1).loss.mean()
+                return recipe(denoiser, batch, generator, config.span - 1, **told).loss.mean()
 
         for rates in choices:
             denoiser.unet.checkpoint_rates = rates

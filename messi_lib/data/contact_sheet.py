@@ -116,7 +116,7 @@ def thumbnail(pixels: np.ndarray, side: int = SIDE) -> bytes:
     return stream.getvalue()
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Text for HTML, also in attributes; bytes that are no text are shown as a mark."""
     return html.escape(text.encode(errors="replace").decode(), quote=True)
 
@@ -133,11 +133,11 @@ def _picture(jpeg: bytes) -> str:
 
 def _card(card: Card) -> str:
     pictures = "".join(map(_picture, card.pictures)) or '<span class="none">no picture</span>'
-    note = f'<span class="note">{_escape(card.note)}</span>' if card.note else ""
+    note = f'<span class="note">{escape(card.note)}</span>' if card.note else ""
     return (
-        f'<button type="button" data-line="{_escape(card.line)}" title="copy this line">'
+        f'<button type="button" data-line="{escape(card.line)}" title="copy this line">'
         f'<span class="pictures">{pictures}</span>'
-        f'<span class="name"><b class="{card.verdict}">{card.verdict}</b> {_escape(card.name)}'
+        f'<span class="name"><b class="{card.verdict}">{card.verdict}</b> {escape(card.name)}'
         f"</span>{note}</button>"
     )
 
@@ -162,18 +162,18 @@ def contact_sheet(
         count = len(section.cards)
         if not count:
             continue
-        links.append(f'<a href="#s{number}">{_escape(section.title)} <b>{count}</b></a>')
+        links.append(f'<a href="#s{number}">{escape(section.title)} <b>{count}</b></a>')
         more = f"<p>{count - limit} more are in report.csv.</p>" if count > limit else ""
         cards = "".join(map(_card, section.cards[:limit]))
         parts.append(
-            f'<section id="s{number}"><h2>{_escape(section.title)} ({count})</h2>'
-            f'<p>{_escape(section.explanation)}</p><div class="sheet">{cards}</div>{more}</section>'
+            f'<section id="s{number}"><h2>{escape(section.title)} ({count})</h2>'
+            f'<p>{escape(section.explanation)}</p><div class="sheet">{cards}</div>{more}</section>'
         )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_escape(title)}</title><style>{_STYLE}</style></head><body>"
-        f"<h1>{_escape(title)}</h1><p>{_escape(summary)} A click on a photo copies its line for "
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
+        f"<h1>{escape(title)}</h1><p>{escape(summary)} A click on a photo copies its line for "
         f"--accept or --reject.</p><nav>{''.join(links)}</nav>{''.join(parts)}"
         f'<div id="told" role="status"></div><script>{_SCRIPT}</script></body></html>\n'
     )

@@ -5,7 +5,6 @@ All arms get the same photos, noise levels and noises in the same order, for as 
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..consistency.denoiser import Denoiser, build_denoiser, load_denoiser
-from ..consistency.train import begin_with
+from ..consistency.denoiser import Denoiser, build_denoiser
+from ..consistency.train import begin_with, starting
 from ..profiles import FusionStudyConfig, unknown
 from ..runs import device
 from .alignment import AlignedDenoiser, Alignment, aligned_loss
@@ -89,11 +88,9 @@ def build(arm: Arm, config: FusionStudyConfig, latent_channels: int, like: int =
             `equal_width`.
 
     Raises:
-        FileNotFoundError, ValueError: no such generator, or one that takes a condition already.
+        FileNotFoundError, ValueError: no such generator.
     """
-    denoiser = load_denoiser(None if config.start == "shipped" else config.start, device())
-    if denoiser.condition_channels:
-        raise ValueError(f"start={config.start!r} fills holes: give a generator that draws")
+    denoiser = starting(config.start, device())
     torch.manual_seed(config.seed)
     if arm.kind == "reads":
         chosen = dataclasses.replace(config, module=arm.module, source=arm.source)
@@ -162,9 +159,3 @@ def fill(
         more["inject"] = model.inject(model.condition(latents))
     return tools.solve("replacement", denoiser, images, holes, **more).cpu()
 
-
-def averaged(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
-    """A copy in evaluation mode that carries averaged weights."""
-    made = copy.deepcopy(model)
-    made.load_state_dict(weights)
-    return made.eval().requires_grad_(False)

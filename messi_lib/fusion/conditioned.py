@@ -29,16 +29,9 @@ def block_shapes(denoiser: Denoiser) -> dict[str, tuple[int, int, int]]:
         return h
 
     place = next(denoiser.parameters()).device
-    count = denoiser.condition_channels
-    told = {"condition": torch.zeros(1, count, *denoiser.shape[1:], device=place)} if count else {}
     with torch.no_grad():
-        denoiser(torch.zeros(1, *denoiser.shape, device=place), 1.0, inject=record, **told)
+        denoiser(torch.zeros(1, *denoiser.shape, device=place), 1.0, inject=record)
     return found
-
-
-def block_channels(denoiser: Denoiser) -> dict[str, int]:
-    """Channels of every UNet block's output, by block name."""
-    return {name: shape[0] for name, shape in block_shapes(denoiser).items()}
 
 
 def attended_blocks(denoiser: Denoiser) -> list[str]:

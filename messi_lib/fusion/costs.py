@@ -6,6 +6,7 @@ ways is only fair with equal parameters: `equal_width` chooses the inner width f
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Sequence
@@ -137,11 +138,9 @@ def measure_costs(
         for name, shape in block_shapes(denoiser).items()
     }
     for module in modules:
+        chosen = dataclasses.replace(config, module=module)
+        made = make_conditioned(denoiser, latent_shape[0], chosen)
         width = equal_width(module, denoiser, latent_shape[0], config)
-        made = ConditionedDenoiser(
-            denoiser, latent_shape[0], inner_dim=width, heads=config.heads, module=module,
-            rates=config.rates, pool=config.pool,
-        )  # fmt: skip
         condition = made.condition(latent)
 
         def step(made=made, condition=condition) -> None:

@@ -48,7 +48,6 @@ def summary(config: FusionStudyConfig, results: list[dict]) -> dict:
     for arm in config.arms:
         mine = [r for r in results if r["arm"] == arm]
         entry = {"parameters": mine[0]["parameters"], "seeds": len(mine)}
-        entry["seconds"] = sum(r["seconds"] for r in mine) / len(mine)
         for metric in config.metrics:
             values = numbers(results, arm, metric)
             entry[metric] = float(values[torch.isfinite(values)].mean())

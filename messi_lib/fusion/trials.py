@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..consistency.denoiser import load_denoiser
+from ..consistency.train import starting
 from ..images import to_uint8
 from ..profiles import FusionStudyConfig
 from ..runs import MAY_CHANGE, Run, atomic_write, read_stats, seed_generator, to_json
@@ -21,7 +21,8 @@ from ..segmentation.model import PersonSegmenter
 from ..training.checkpoints import checksum
 from ..training.loop import train
 from ..training.sampler import PositionSampler
-from .arms import Arm, Tools, arm_loss, arm_of, averaged, build, fill
+from .arms import Arm, Tools, arm_loss, arm_of, build, fill
+from .conditioned import reading_blocks
 from .sources import latents_from
 
 METRICS = ("hole", "seam")
@@ -104,8 +105,14 @@ def _check_inputs(
     held_out: Photos,
     segmenter: PersonSegmenter,
 ) -> None:
-    """Photos and networks are those that the study began with, or ValueError."""
-    denoiser = load_denoiser(None if config.start == "shipped" else config.start)
+    """Photos and networks fit each other and are those that the study began with, or ValueError."""
+    denoiser = starting(config.start)
+    if denoiser.condition_channels:
+        raise ValueError(f"start={config.start!r} fills holes: give a generator that draws")
+    maps = len(segmenter.encoder.channels)
+    if not 0 <= config.level < maps:
+        raise ValueError(f"level={config.level}: the encoder has maps 0 to {maps - 1}")
+    reading_blocks(denoiser, config.rates)  # refuses rates that there are not
     inputs = {"segmenter": segmenter.state_dict(), "generator": denoiser.state_dict()}
     inputs |= {"photos": learnt._asdict(), "held-out photos": held_out._asdict()}
     sums = {
@@ -157,7 +164,7 @@ def _trial(
     latents, new_latents = encode(arm)
     model = build(arm, config, latents.shape[1], encode.channels)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    seconds, openings = 0.0, {}
+    openings = {}
     if arm.kind == "none":
         trained, model = 0, model.eval().requires_grad_(False)
     else:
@@ -178,12 +185,13 @@ def _trial(
         result = train(run, model, loss_fn, batch_at, config, quiet=quiet)
         if result.step < config.steps:
             return None
-        seconds, model = result.seconds, averaged(model, result.ema)
+        model.load_state_dict(result.ema)
+        model.eval().requires_grad_(False)
         lines = read_stats(folder)
         names = [name for name in lines[-1] if name.startswith("opening.")]
         openings = {name: [line[name] for line in lines] for name in names}
     numbers = measure(arm, config, tools, model, held_out, new_latents)
-    return {"parameters": trained, "seconds": seconds, "openings": openings, **numbers}
+    return {"parameters": trained, "openings": openings, **numbers}
 
 
 def measure(

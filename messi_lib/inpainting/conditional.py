@@ -3,7 +3,8 @@
 The zero-shot solvers put the known pixels back after each step and hope that the network will fit
 the rest to them; but it sees them only as noisy as all else, so at high levels, where a picture is
 decided, not at all. Here the network gets them as further input channels (Palette, Saharia et al.
-2022, section 3), clean at any level, so that one or two steps are enough.
+2022, section 3), clean at any level, so that already the first step fits its
+surroundings.
 """
 
 from __future__ import annotations

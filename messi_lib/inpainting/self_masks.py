@@ -11,6 +11,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from .holes import bounding_box, grow
+
 # Shares of the kinds of holes.
 KINDS = {"outline": 0.35, "outlines": 0.25, "box": 0.15, "strokes": 0.15, "all": 0.1}
 
@@ -55,9 +57,7 @@ def self_mask(
 
 
 def _grown(region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    radius = int(rng.integers(0, max(region.shape[0] // 8, 1) + 1))
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    return cv2.dilate(region.astype(np.uint8), disc).astype(bool)
+    return grow(region, int(rng.integers(0, max(region.shape[0] // 8, 1) + 1)))
 
 
 def _moved(region: np.ndarray, dy: int, dx: int) -> np.ndarray:
@@ -69,11 +69,11 @@ def _moved(region: np.ndarray, dy: int, dx: int) -> np.ndarray:
 
 def _box(person: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     side, hole = person.shape[0], np.zeros_like(person)
-    rows, columns = np.flatnonzero(person.any(1)), np.flatnonzero(person.any(0))
+    top, left, bottom, right = bounding_box(person)
     more = rng.integers(0, max(side // 6, 1) + 1, 4)
     hole[
-        max(rows[0] - more[0], 0) : rows[-1] + 1 + more[1],
-        max(columns[0] - more[2], 0) : columns[-1] + 1 + more[3],
+        max(top - more[0], 0) : bottom + more[1],
+        max(left - more[2], 0) : right + more[3],
     ] = True
     return hole
 

@@ -272,7 +272,7 @@ def check_solver(name: str, denoiser: Denoiser) -> None:
 
     if name not in SOLVERS:
         raise ValueError(f"solver={name!r}: use one of {', '.join(SOLVERS)}")
-    channels = getattr(denoiser, "condition_channels", 0)
+    channels = denoiser.condition_channels
     if name == "conditional" and channels != CHANNELS:
         raise ValueError(
             f"conditional needs a generator for holes, and this one takes {channels} condition "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,8 +37,11 @@ def check_inpainter(config: InpainterConfig, cutouts: np.ndarray) -> None:
 
     Raises:
         ValueError: images of another size or without coverage, too few; a recipe that does not fit.
+            FileNotFoundError: no such file to start with.
     """
-    check_objective(config.objective, bool(config.teacher))
+    check_objective(config.objective, False)  # there are no teachers that are told of holes
+    if config.start not in ("", "shipped") and not Path(config.start).is_file():
+        raise FileNotFoundError(f"{config.start} is missing: give a generator.safetensors")
     if config.condition_channels != CHANNELS or config.augment:
         raise ValueError(
             f"condition_channels={config.condition_channels}, augment={config.augment}: to fill "
@@ -51,6 +55,7 @@ def check_inpainter(config: InpainterConfig, cutouts: np.ndarray) -> None:
             f"images of shape {cutouts.shape} and type {cutouts.dtype}: expected uint8 (N, "
             f"{expected[0]}, {expected[1]}, 4), the last channel the subject's coverage"
         )
+    PositionSampler(len(cutouts), config.batch, config.seed)  # refuses too few
 
 
 def make_batches(config: InpainterConfig, cutouts: np.ndarray) -> Callable[..., tuple]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from .. import runs
 from ..consistency.denoiser import Denoiser, load_denoiser
 from .conditional import CHANNELS
-from .solvers import SOLVERS
+from .solvers import SOLVERS, check_solver
 
 INPAINTER = "inpainter.safetensors"
 
@@ -39,8 +39,9 @@ def load_for(solver: str = "", model: Path | str | None = None) -> Denoiser:
         shipped = inpainter_path() if solver in ("", "conditional") else None
         return load_denoiser(shipped)
     denoiser = load_denoiser(model)
-    made_for = solver_for(denoiser)
-    if solver and (solver == "conditional") != (made_for == "conditional"):
-        others = "conditional" if made_for == "conditional" else "replacement, resample or cm4ir"
-        raise ValueError(f"{model} does not fit the solver {solver!r}: it is made for {others}")
+    if solver:
+        try:
+            check_solver(solver, denoiser)
+        except ValueError as error:
+            raise ValueError(f"{model}: {error}") from None
     return denoiser

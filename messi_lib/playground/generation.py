@@ -11,7 +11,7 @@ from ..images import Photo
 from ..inpainting.holes import bounding_box
 from ..inpainting.seam import overall
 from ..profiles import ReplaceConfig
-from ..replace import Replacement
+from ..replace import Replacement, close_up
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +62,7 @@ class Generation:
 
     def close_up(self) -> np.ndarray:
         """The changes and a little around them, uint8 (h, w, 3): what tells candidates apart."""
-        y0, x0, y1, x1 = self.box
-        margin = max(y1 - y0, x1 - x0) // 8
-        rows = slice(max(y0 - margin, 0), y1 + margin)
-        return self.pixels[rows, max(x0 - margin, 0) : x1 + margin]
+        return close_up(self.pixels, self.changed)
 
 
 def keep(done: Replacement, strength: np.ndarray, config: ReplaceConfig) -> Generation:

@@ -59,14 +59,19 @@ class Controls:
         self.solver = widgets.Dropdown(
             options=SOLVER_NAMES, value=start.solver, description="solver", **named
         )
-        self.steps = widgets.IntSlider(start.steps, 1, 40, description="steps", **named)
+        self.steps = widgets.IntSlider(
+            start.steps, 1, max(40, start.steps), description="steps", **named
+        )
         self.candidates = widgets.IntSlider(
             start.candidates, 1, max(MOST, start.candidates), description="candidates", **named
         )
         self.seed = widgets.BoundedIntText(start.seed, 0, 2**31 - 1, description="seed", **named)
         share = {"min": 0.0, "step": 0.01, **named}
-        self.grow = widgets.FloatSlider(start.grow, max=0.3, description="grow", **share)
-        self.feather = widgets.FloatSlider(start.feather, max=0.2, description="feather", **share)
+        most = {"grow": max(0.3, start.grow), "feather": max(0.2, start.feather)}
+        self.grow, self.feather = (
+            widgets.FloatSlider(getattr(start, name), max=most[name], description=name, **share)
+            for name in most
+        )
         self.generate = widgets.Button(
             description="Generate", button_style="primary", tooltip="fill the hole"
         )
@@ -86,9 +91,9 @@ class Controls:
             group(*settings, kind="settings"),
         ]
 
-    def lock(self, busy: bool, undoable: bool) -> None:
+    def lock(self, busy: bool, undoable: bool, cancellable: bool = False) -> None:
         """What may be pressed while something is at work, and when not."""
         for control in (self.picker, self.upload, self.find, self.generate):
             control.disabled = busy
-        self.cancel.disabled = not busy
+        self.cancel.disabled = not cancellable
         self.undo.disabled = busy or not undoable

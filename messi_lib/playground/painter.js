@@ -160,6 +160,7 @@ function render({ model, el }) {
   const person = (at) => labels?.[place(at)] ?? 0;
   const toggle = (number) => number && labels?.includes(number) && model.send({ toggle: number });
   const begin = (id, at, erase) => {
+    if (tool === "pan") return; // Enter moves nothing
     if (tool === "people") return toggle(person(at));
     stroke = { id, erase: erase || tool === "eraser", at };
     if (tool === "lasso") stroke.outline = [at];
@@ -295,6 +296,7 @@ function render({ model, el }) {
     action();
   };
   root.onkeyup = (event) => event.key === " " && (spaced = false);
+  canvas.addEventListener("blur", () => (spaced = false));
 
   // -- what Python says: a new photo, a new hole (which undo can take back), people --------------------
   const listen = () => {

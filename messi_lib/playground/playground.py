@@ -189,7 +189,7 @@ class Playground(widgets.VBox):
             Cancelled: Cancel was pressed. ValueError: no photo, or an empty hole.
         """
         controls = self.controls
-        with self._working("generating ..."):
+        with self._working("generating ...", cancellable=True):
             self.session.need_photo()
             strength = self.painter.strength  # a snapshot: later strokes are for the next result
             settings = {name: getattr(controls, name).value for name in SETTINGS}
@@ -206,8 +206,9 @@ class Playground(widgets.VBox):
 
     def cancel(self) -> None:
         """Stop the generation under way before its next network call."""
-        self.session.cancel()
-        self.say("cancelling ...")
+        if not self.controls.cancel.disabled:  # it would meet the next generation
+            self.session.cancel()
+            self.say("cancelling ...")
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for what a button started; False if it still runs after `seconds`."""
@@ -220,9 +221,9 @@ class Playground(widgets.VBox):
         self.say(f"generating: step {done + 1} of {total}")
 
     @contextmanager
-    def _working(self, text: str) -> Iterator[None]:
+    def _working(self, text: str, cancellable: bool = False) -> Iterator[None]:
         """Lock the page meanwhile; show an error on it before passing it on."""
-        self._lock_page(True)
+        self._lock_page(True, cancellable)
         self.controls.progress.value = 0
         self.say(text)
         try:
@@ -238,8 +239,8 @@ class Playground(widgets.VBox):
         finally:
             self._lock_page(False)
 
-    def _lock_page(self, busy: bool) -> None:
-        self.controls.lock(busy, undoable=bool(self.session.rounds))
+    def _lock_page(self, busy: bool, cancellable: bool = False) -> None:
+        self.controls.lock(busy, bool(self.session.rounds), cancellable)
 
     def _start(self, work: Callable[[], object]) -> None:
         """Do it in a thread of its own, so that the kernel stays free; one at a time."""

@@ -8,23 +8,21 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
 import webbrowser
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from .. import runs
+from ..notebook_runner.watch import stop_signals
 from ..runs import atomic_write
 
 UPLOAD_LIMIT = 200 * 2**20  # bytes of a websocket message; the default, 10 MB, is too few
@@ -163,7 +161,7 @@ def stay(server: Server, port: int, token: str, browser: bool) -> int:
         start_new_session=True,  # Ctrl+C reaches this process alone, which then ends the server
     )
     try:
-        with terminate_as_interrupt():
+        with stop_signals():
             wait_until_up(child, server, port)
             print(f"The playground is open at {address}\nCtrl+C ends it.", flush=True)
             if browser:
@@ -175,19 +173,6 @@ def stay(server: Server, port: int, token: str, browser: bool) -> int:
     finally:
         child.terminate()
         child.wait()
-
-
-@contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """Meanwhile SIGTERM raises KeyboardInterrupt like Ctrl+C, so that no server stays behind."""
-    if threading.current_thread() is not threading.main_thread():  # signals are not for this one
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def wait_until_up(
@@ -208,6 +193,6 @@ def wait_until_up(
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/login", timeout=5).close()
             return
-        except (urllib.error.URLError, OSError):
+        except OSError:
             time.sleep(0.2)
     raise ValueError(f"no answer from {server.name} on port {port} in {seconds:.0f} s: try another")

@@ -20,17 +20,16 @@ from ..consistency.train import load_run
 from ..images import SUFFIXES, Photo, load_photo, output_format, photo_from, save_photo, write_png
 from ..inpainting.weights import load_for
 from ..profiles import ReplaceConfig, current_profile, preset
-from ..replace import Finder, replace
+from ..replace import Finder, finder_for, replace
 from ..runs import Run
 from ..segmentation.infer import Segmentation
-from ..segmentation.instances import NAME, open_segmenter
 from .generation import Generation, keep
 
 Progress = Callable[[int, int], None]  # (network calls done, in all)
 Source = Photo | Path | str | np.ndarray
 MIMES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "TIFF": "image/tiff"}
 LOCK = threading.RLock()  # one model run at a time, however many playgrounds a notebook shows
-EXPORTS = ("inpainter.safetensors", "generator.safetensors")  # what a finished run leaves
+EXPORT = "generator.safetensors"  # what a finished run leaves
 
 
 class Cancelled(Exception):
@@ -105,11 +104,7 @@ class Session:
         """The people of the photo. Loads the segmenter at the first call."""
         photo = self.need_photo()
         with LOCK:
-            if self.segmenter is None or isinstance(self.segmenter, (str, Path)):
-                mirror = str(self.segmenter) != NAME  # as `replace` by itself
-                self.segmenter = open_segmenter(
-                    self.segmenter, self.config.threshold, mirror=mirror
-                )
+            self.segmenter = finder_for(self.segmenter, self.config)
             return self.segmenter(photo.pixels)
 
     def generate(
@@ -142,24 +137,26 @@ class Session:
         if candidates < 1:
             raise ValueError(f"candidates={candidates}: use 1 or more")
         config = dataclasses.replace(self.config, **settings, candidates=1)
-        self._stop.clear()
         done: list[Generation] = []
-        with LOCK:
-            denoiser = self._model(config.solver)
-            for number in range(candidates):
-                own = dataclasses.replace(config, seed=config.seed + number)
-                step = self._checkpoint(progress, number, candidates)
-                result = replace(
-                    photo, hole=painted > 0, denoiser=denoiser, config=own, progress=step
-                )
-                done.append(keep(result, painted, own))
+        try:
+            with LOCK:
+                denoiser = self._model(config.solver)
+                for number in range(candidates):
+                    own = dataclasses.replace(config, seed=config.seed + number)
+                    step = self._checkpoint(progress, number, candidates)
+                    result = replace(
+                        photo, hole=painted > 0, denoiser=denoiser, config=own, progress=step
+                    )
+                    done.append(keep(result, painted, own))
+        finally:
+            self._stop.clear()  # at the end: a cancel may come before the first step
         done.sort(key=lambda one: one.badness)
         self.rounds.append(done)
         self.chosen = 0
         return done
 
     def cancel(self) -> None:
-        """Stop the generation under way before its next network call."""
+        """Stop the generation under way, or the next one, before its next network call."""
         self._stop.set()
 
     def _model(self, solver: str) -> Denoiser:
@@ -240,10 +237,7 @@ def model_of(run: Run | Path) -> Denoiser | Path:
         FileNotFoundError, ValueError: as `consistency.train.load_run`.
     """
     folder = run.folder if isinstance(run, Run) else Path(run)
-    for name in EXPORTS:
-        if (folder / name).is_file():
-            return folder / name
-    return load_run(folder)[0]
+    return folder / EXPORT if (folder / EXPORT).is_file() else load_run(folder)[0]
 
 
 def _checked(painted: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -5,10 +5,10 @@ and writes photos, holes, pictures and a report. Each hole's noise depends on th
 the hole is, not on what else is in the photo or the batch.
 """
 
-from .candidates import Candidate
+from .candidates import Candidate, close_up
 from .folder import replace_folder
 from .people import choose, parse_people
-from .photo import BATCH, Finder, Replacement, generate_patches, replace
+from .photo import BATCH, Finder, Replacement, finder_for, generate_patches, replace
 
 __all__ = [
     "BATCH",
@@ -16,6 +16,8 @@ __all__ = [
     "Finder",
     "Replacement",
     "choose",
+    "close_up",
+    "finder_for",
     "generate_patches",
     "parse_people",
     "replace",

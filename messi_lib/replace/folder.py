@@ -96,7 +96,9 @@ def replace_folder(
         if found is None:
             todo.append(job)
         else:
-            record.add(earlier.get(key_of(job.photo)) or _skipped(job, found))
+            entry = earlier.get(key_of(job.photo))
+            known = entry is not None and not entry.get("error")  # the result is there after all
+            record.add(_empty(job) | entry if known else _skipped(job, found))
     if len(todo) < len(jobs):
         print(f"{len(jobs) - len(todo)} of {len(jobs)} photos were done before", flush=True)
     if todo:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..data.contact_sheet import escape
 from ..native import as_rgb
 from ..runs import atomic_write
 
@@ -59,11 +59,6 @@ document.addEventListener("input", (event) => {
 """
 
 
-def _escape(text: str) -> str:
-    """Text for HTML; a name that is no text shows a mark in place of what cannot be shown."""
-    return html.escape(text.encode(errors="replace").decode(), quote=True)
-
-
 def _small(path: Path | str) -> Image.Image:
     """A photo upright in RGB, at most SIDE long."""
     with Image.open(path) as opened:
@@ -79,7 +74,7 @@ def _picture(path: Path | str, caption: str, kind: str = "") -> str:
     try:
         image = _small(path)
     except Exception:  # it was moved or damaged since: decoders raise almost anything
-        return f"<p>{_escape(str(path))} cannot be shown</p>"
+        return f"<p>{escape(str(path))} cannot be shown</p>"
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=82)
     data = base64.b64encode(stream.getvalue()).decode()
@@ -104,16 +99,16 @@ def _rows(entry: dict) -> list[tuple[str, str]]:
 
 
 def _card(entry: dict) -> str:
-    name = _escape(Path(entry["photo"]).name)
+    name = escape(Path(entry["photo"]).name)
     if entry["error"]:
-        return f'<article><h2>{name}</h2><p class="bad">{_escape(entry["error"])}</p></article>'
+        return f'<article><h2>{name}</h2><p class="bad">{escape(entry["error"])}</p></article>'
     before = _picture(entry["photo"], "before", "before")
     pair = (
         f'<div class="pair">{_picture(entry["output"], "after")}{before}<b>before</b><b>after</b>'
         f'<input type="range" min="0" max="100" value="50" step="0.5" '
         f'aria-label="{name}: before and after"></div>'
     )
-    rows = "".join(f"<tr><td>{k}</td><td>{_escape(v)}</td></tr>" for k, v in _rows(entry))
+    rows = "".join(f"<tr><td>{k}</td><td>{escape(v)}</td></tr>" for k, v in _rows(entry))
     more = ""
     for kind, title in (("overlay", "who is who"), ("sheet", "candidates, the best first")):
         if entry[kind]:
@@ -131,7 +126,7 @@ def as_html(entries: Sequence[dict], limit: int = LIMIT) -> str:
     replaced = sum(bool(entry["seams"]) for entry in done)
     words = f"{len(done)} photos, {replaced} of them changed, {len(failed)} failed."
     if len(done) > limit:
-        words += f" The first {limit} are shown; report.json has all."
+        words += f" The first {limit} are shown; the report has all."
     cards = "".join(_card(entry) for entry in (*failed, *done[:limit]))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

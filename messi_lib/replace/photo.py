@@ -276,12 +276,26 @@ def configured(config: ReplaceConfig | None, overrides: dict) -> ReplaceConfig:
     checked = preset(ReplaceConfig, current_profile(), **overrides)  # refuses wrong ones
     config = checked if config is None else dataclasses.replace(config, **overrides)
     floors = {"steps": 1, "context": 1, "grow": 0, "feather": 0, "min_area": 0, "draws": 1}
-    for name, least in {**floors, "candidates": 1}.items():
+    floors["candidates"] = 1
+    for name, least in floors.items():
         if getattr(config, name) < least:
             raise ValueError(f"{name}={getattr(config, name)}: use {least} or more")
     if config.blend not in BLENDS:
         raise ValueError(f"blend={config.blend!r}: use one of {', '.join(BLENDS)}")
     return config
+
+
+def finder_for(segmenter: Finder | Path | str | None, config: ReplaceConfig) -> Finder:
+    """The finder itself, or the one of a file, of "maskrcnn", or that ships.
+
+    Raises:
+        FileNotFoundError, ValueError: missing or wrong weights.
+    """
+    if segmenter is not None and not isinstance(segmenter, (str, Path)):
+        return segmenter
+    # Beside drawing, finding is quick: a second look, at the mirrored photo, is worth it.
+    mirror = str(segmenter) != NAME
+    return open_segmenter(segmenter, config.threshold, config.min_area, mirror=mirror)
 
 
 def models(
@@ -295,10 +309,7 @@ def models(
     Raises:
         FileNotFoundError, ValueError: missing weights, or a solver that they do not fit.
     """
-    if find and (segmenter is None or isinstance(segmenter, (str, Path))):
-        # Beside drawing, finding is quick: a second look, at the mirrored photo, is worth it.
-        mirror = str(segmenter) != NAME
-        segmenter = open_segmenter(segmenter, config.threshold, config.min_area, mirror=mirror)
+    segmenter = finder_for(segmenter, config) if find else None
     if denoiser is None or isinstance(denoiser, (str, Path)):
         denoiser = load_for(config.solver, denoiser)
     check_solver(config.solver or solver_for(denoiser), denoiser)

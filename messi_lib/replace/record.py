@@ -36,10 +36,12 @@ def key_of(photo: Path | str) -> str:
 def read_reports(out: Path) -> dict[str, dict]:
     """Entries of all reports in a folder, also of shards and of runs that were killed, by `key_of`.
 
-    A report that is damaged is passed over; later lines of a run hold against its earlier ones.
+    A report that is damaged is passed over; later reports, and later lines of a run, hold against
+    earlier ones.
     """
     found: dict[str, dict] = {}
-    for path in sorted(out.glob("report*.json")) + sorted(out.glob("report*.jsonl")):
+    done = sorted(out.glob("report*.json"), key=lambda path: path.stat().st_mtime_ns)
+    for path in done + sorted(out.glob("report*.jsonl")):
         for entry in _entries(path):
             found[key_of(entry["photo"])] = entry
     return found

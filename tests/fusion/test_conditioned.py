@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from messi_lib.consistency.sampling import sample_multistep
-from messi_lib.fusion.conditioned import ConditionedDenoiser, attended_blocks, block_channels
+from messi_lib.fusion.conditioned import ConditionedDenoiser, attended_blocks, block_shapes
 from messi_lib.inpainting.solvers import replacement
 from tests.consistency.toys import tiny_denoiser
 
@@ -35,7 +35,7 @@ def test_adapters_sit_where_the_network_attends():
     assert "middle_block" in names and len(names) == len(set(names))
     stems = [name.split(".")[0] for name in names]
     assert stems == sorted(stems, key=["input_blocks", "middle_block", "output_blocks"].index)
-    channels = block_channels(denoiser)
+    channels = {name: shape[0] for name, shape in block_shapes(denoiser).items()}
     assert set(names) <= set(channels)
     made = ConditionedDenoiser(denoiser, LATENT, inner_dim=16)
     for name in names:

@@ -15,6 +15,7 @@ from messi_lib.fusion.trials import Photos, hole_distance, run_study
 from messi_lib.inpainting.conditional import condition_of
 from messi_lib.inpainting.seam import measure
 from messi_lib.inpainting.solvers import solve
+from messi_lib.inpainting.weights import inpainter_path
 from messi_lib.profiles import FusionStudyConfig, SegmentationConfig, preset
 from messi_lib.segmentation.model import PersonSegmenter
 from tests.consistency.toys import tiny_denoiser
@@ -39,8 +40,8 @@ def study(tmp_path):
     export_denoiser(start, denoiser.config, denoiser.state_dict(), {})
 
     def go(folder="study", learnt=0, **changes):
-        changes = {"level": 1, **changes}
-        config = preset(FusionStudyConfig, "smoke", start=str(start), **changes)
+        changes = {"level": 1, "start": str(start), **changes}
+        config = preset(FusionStudyConfig, "smoke", **changes)
         results = run_study(
             config, tmp_path / folder, photos(16, learnt), photos(8, 1), segmenter, TOOLS,
             quiet=True,
@@ -116,6 +117,9 @@ def test_other_inputs_in_the_same_folder_are_refused(study):
         ({"seeds": 0}, "seeds=0"),
         ({"module": "film"}, "choose arms"),
         ({"held_out": 4}, "held_out=4"),
+        ({"level": 7}, "level=7: the encoder has maps 0 to 3"),
+        ({"rates": (16,)}, "16"),
+        ({"start": str(inpainter_path())}, "inpainter.* fills holes"),
     ],
 )
 def test_studies_that_cannot_be_done(study, tmp_path, changes, message):
@@ -125,7 +129,7 @@ def test_studies_that_cannot_be_done(study, tmp_path, changes, message):
 
 
 def result(arm, seed, hole, **more):
-    base = {"arm": arm, "seed": seed, "hole": hole, "seam": hole, "parameters": 1, "seconds": 1.0}
+    base = {"arm": arm, "seed": seed, "hole": hole, "seam": hole, "parameters": 1}
     return {**base, "openings": {}, **more}
 
 

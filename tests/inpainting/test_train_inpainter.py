@@ -10,7 +10,13 @@ from consistency.toys import tiny_denoiser
 from messi_lib.consistency.denoiser import build_denoiser, load_denoiser
 from messi_lib.consistency.train import averaged, begin_with, export_denoiser
 from messi_lib.inpainting.conditional import condition_of
-from messi_lib.inpainting.train import make_batches, sample_grid, told, train_inpainter
+from messi_lib.inpainting.train import (
+    check_inpainter,
+    make_batches,
+    sample_grid,
+    told,
+    train_inpainter,
+)
 from messi_lib.profiles import InpainterConfig, preset
 from messi_lib.runs import Run
 
@@ -63,12 +69,13 @@ def test_flips_move_image_and_hole_together():
         ({"condition_channels": 3}, cutouts(), "condition_channels=3"),
         ({"augment": 0.2}, cutouts(), "augment=0.2"),
         ({"fid_every": 4}, cutouts(), "fid_every"),
-        ({}, cutouts(4), "images"),
+        ({}, cutouts(4), "larger than the data set .4 images."),
+        ({"objective": "cd", "teacher": "t"}, cutouts(), "objective='cd'"),
     ],
 )
 def test_bad_wishes_are_refused(change, images, complaint):
     with pytest.raises(ValueError, match=complaint):
-        make_batches(dataclasses.replace(CONFIG, **change), images)
+        check_inpainter(dataclasses.replace(CONFIG, **change), images)
 
 
 def test_it_begins_as_the_generator_it_starts_with_whatever_it_is_told(tmp_path):
@@ -82,6 +89,12 @@ def test_it_begins_as_the_generator_it_starts_with_whatever_it_is_told(tmp_path)
         condition = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
             assert torch.allclose(ours(x, 3.0, condition=condition), plain(x, 3.0), atol=1e-6)
+    warped = tiny_denoiser(gate=True, augment=0.2).eval()
+    file = export_denoiser(tmp_path / "w.safetensors", warped.config, warped.state_dict(), {})
+    begin_with(ours, str(file))  # its labels are not needed here
+    with torch.no_grad():
+        expected = load_denoiser(file)(x, 3.0)
+        assert torch.allclose(ours(x, 3.0, condition=condition), expected, atol=1e-6)
     other = build_denoiser(dataclasses.replace(CONFIG, channel_mult=(1, 1)))
     with pytest.raises(ValueError, match="architecture: train with channel_mult=.1, 2."):
         begin_with(other, str(file))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import io
 import re
@@ -54,8 +55,8 @@ def samples(tmp_path, monkeypatch):
     return folder
 
 
-def playground(photo=None, denoiser=None) -> Playground:
-    return Playground(photo, find_red, denoiser or GaussianDenoiser(image_size=16), CONFIG)
+def playground(photo=None, denoiser=None, segmenter=find_red, config=CONFIG) -> Playground:
+    return Playground(photo, segmenter, denoiser or GaussianDenoiser(image_size=16), config)
 
 
 def text(play: Playground) -> str:
@@ -278,6 +279,30 @@ def test_cancel_stops_within_one_network_call():
     assert text(play) == "cancelled: nothing was changed"
     assert play.session.rounds == [] and play.controls.progress.value == 0
     assert play.controls.cancel.disabled and not play.controls.generate.disabled
+
+
+def test_cancel_is_for_generations_only():
+    entered, go = threading.Event(), threading.Event()
+
+    def finder(pixels):
+        entered.set()
+        assert go.wait(20)
+        return find_red(pixels)
+
+    play = playground(segmenter=finder)
+    play.controls.find.click()
+    assert entered.wait(20) and play.controls.cancel.disabled
+    play.cancel()  # from a cell: it says nothing, and does not meet the next generation
+    go.set()
+    assert play.wait(20) and text(play).startswith("1 person found")
+    play.generate()
+    assert len(play.session.rounds) == 1
+
+
+def test_a_configuration_beyond_the_sliders_is_kept():
+    config = dataclasses.replace(CONFIG, steps=60, grow=0.5, feather=0.4)
+    controls = playground(config=config).controls
+    assert (controls.steps.value, controls.grow.value, controls.feather.value) == (60, 0.5, 0.4)
 
 
 def test_the_caller_is_free_while_it_generates_and_a_second_click_does_nothing():

@@ -135,6 +135,16 @@ def test_cancel_stops_before_the_next_network_call():
     assert len(play.rounds) == 1
 
 
+def test_a_cancel_before_the_first_network_call_is_not_lost():
+    play = session()
+    play.cancel()
+    with pytest.raises(Cancelled):
+        play.generate(painted(ONE))
+    assert play.rounds == [] and not play._denoiser.calls
+    play.generate(painted(ONE))
+    assert len(play.rounds) == 1
+
+
 def test_cancel_reaches_every_candidate():
     play = session()
 
