@@ -216,14 +216,17 @@ def main() -> None:
         "device": f"{torch.get_num_threads()} CPU threads",
         "defaults": {"steps": preset(ReplaceConfig, "laptop").steps},
     }
-    lines = [about | table(name, cases, arms, truth, network) for name, cases, truth in sets]
-    if options.photo:
-        lines.append(about | {"table": "command"} | command(options.photo))
-    for line in lines:
+
+    def tell(line: dict) -> None:
         print(json.dumps(line), flush=True)
         if options.out:
             with options.out.open("a") as file:
                 file.write(json.dumps(line) + "\n")
+
+    for name, cases, truth in sets:
+        tell(about | table(name, cases, arms, truth, network))
+    if options.photo:
+        tell(about | {"table": "command"} | command(options.photo))
 
 
 if __name__ == "__main__":
