@@ -11,6 +11,7 @@ from ..profiles import FusionStudyConfig
 from .models import config_of
 
 if TYPE_CHECKING:
+    from ..fusion.arms import Tools
     from ..fusion.trials import Photos
 
 GROW = 0.06  # of the holes, as a share of the person's longer side: part of the study
@@ -30,12 +31,8 @@ class StudyFusion(FusionStudyConfig):
 
     def __call__(self) -> int:
         from ..consistency.train import starting
-        from ..fusion.arms import Tools
         from ..fusion.report import figure, summary, table
         from ..fusion.trials import check_study, run_study
-        from ..inpainting.conditional import condition_of
-        from ..inpainting.seam import measure
-        from ..inpainting.solvers import solve
         from ..runs import Run, atomic_path, atomic_write, to_json
         from ..segmentation.infer import load_segmenter
 
@@ -45,8 +42,7 @@ class StudyFusion(FusionStudyConfig):
         segmenter = load_segmenter(self.segmenter)
         photos = drawn_photos(config.images, size), drawn_photos(config.held_out, size, HELD_OUT)
         folder = Run(self.run).folder
-        tools = Tools(solve, condition_of, lambda pixels, hole: measure(pixels, hole).badness)
-        results = run_study(config, folder, *photos, segmenter, tools)
+        results = run_study(config, folder, *photos, segmenter, study_tools())
         if len(results) < len(config.arms) * config.seeds:
             print(f"stopped after {len(results)} runs; the same command goes on")
             return 0
@@ -58,6 +54,16 @@ class StudyFusion(FusionStudyConfig):
             figure(config, made).savefig(path, format="png", dpi=150)
         print(f"{text}\n{folder}: study.txt, study.json, study.png")
         return 0
+
+
+def study_tools() -> Tools:
+    """What the study's arms take from the room of inpainting."""
+    from ..fusion.arms import Tools
+    from ..inpainting.conditional import condition_of
+    from ..inpainting.seam import measure
+    from ..inpainting.solvers import solve
+
+    return Tools(solve, condition_of, lambda pixels, hole: measure(pixels, hole).badness)
 
 
 def drawn_photos(n: int, size: int, first: int = 0, seed: int = 7) -> Photos:

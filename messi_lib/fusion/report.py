@@ -43,7 +43,7 @@ def _difference(a: Tensor, b: Tensor) -> Difference:
 
 
 def summary(config: FusionStudyConfig, results: list[dict]) -> dict:
-    """All that is reported: per arm its means, its difference from "none", its probe of leaks."""
+    """All that is reported: per arm its means, its difference from "none", its swap probe."""
     arms = {}
     for arm in config.arms:
         mine = [r for r in results if r["arm"] == arm]
@@ -77,7 +77,7 @@ def table(config: FusionStudyConfig, made: dict) -> str:
     head = f"{'arm':<13} {'trained':>10}" + "".join(
         f" {metric:>8} {'against none (95 %)':>25}" for metric in metrics
     )
-    lines = [head + f" {'opening':>8} {'leak':>12}"]
+    lines = [head + f" {'opening':>8} {'swapped':>12}"]
     for arm, entry in made["arms"].items():
         line = f"{arm:<13} {entry['parameters']:>10,}"
         for metric in metrics:
@@ -95,9 +95,10 @@ def _interval(found: Difference | None) -> str:
 
 
 def _leak(found: Difference | None) -> str:
+    """Whether what is drawn follows another photo's latents, towards that photo."""
     if found is None:
         return ""
-    return "leaks" if found.clear and found.mean < 0 else "none seen"
+    return "follows" if found.clear and found.mean < 0 else "stays"
 
 
 def figure(config: FusionStudyConfig, made: dict) -> Figure:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,24 +79,44 @@ def run_study(
     _check_inputs(folder, config, learnt, held_out, segmenter)
     encode = _Encoder(config, segmenter, learnt, held_out)
     results = []
+    for name, alone in _runs(config):
+        stored = _read(folder, name, alone)
+        if stored is None:
+            at = folder / f"{name}-{alone.seed}"
+            done = _trial(name, alone, at, learnt, held_out, encode, tools, quiet)
+            if done is None:
+                return results  # somebody asked to stop; the state is saved
+            stored = to_json({"arm": name, "seed": alone.seed, "config": _fixed(alone), **done})
+            atomic_write(at / "result.json", json.dumps(stored) + "\n")
+        results.append(stored)
+    return results
+
+
+def stored_results(config: FusionStudyConfig, folder: Path) -> list[dict] | None:
+    """What `run_study` returned for this configuration; None if some run is not finished."""
+    found = [_read(folder, name, alone) for name, alone in _runs(config)]
+    return None if None in found else found
+
+
+def _runs(config: FusionStudyConfig) -> Iterator[tuple[str, FusionStudyConfig]]:
+    """Every arm with every seed, and its configuration."""
     for seed in range(config.seed, config.seed + config.seeds):
         for name in config.arms:
             # What is compared with what is a matter of the whole study, not of one run.
-            alone = dataclasses.replace(
-                config, arms=(name,), primary=(name, name), metrics=METRICS, seeds=1, seed=seed
-            )
-            mine = to_json(alone)
-            mine = {k: v for k, v in mine.items() if k == "steps" or k not in MAY_CHANGE}
-            path = folder / f"{name}-{seed}" / "result.json"
-            stored = json.loads(path.read_text()) if path.is_file() else None
-            if stored is None or stored["config"] != mine:
-                done = _trial(name, alone, path.parent, learnt, held_out, encode, tools, quiet)
-                if done is None:
-                    return results  # somebody asked to stop; the state is saved
-                stored = to_json({"arm": name, "seed": seed, "config": mine, **done})
-                atomic_write(path, json.dumps(stored) + "\n")
-            results.append(stored)
-    return results
+            more = {"arms": (name,), "primary": (name, name), "metrics": METRICS, "seeds": 1}
+            yield name, dataclasses.replace(config, seed=seed, **more)
+
+
+def _fixed(alone: FusionStudyConfig) -> dict:
+    """What of a run's configuration its numbers depend on."""
+    fields = to_json(alone)
+    return {k: v for k, v in fields.items() if k == "steps" or k not in MAY_CHANGE}
+
+
+def _read(folder: Path, name: str, alone: FusionStudyConfig) -> dict | None:
+    path = folder / f"{name}-{alone.seed}" / "result.json"
+    stored = json.loads(path.read_text()) if path.is_file() else None
+    return stored if stored and stored["config"] == _fixed(alone) else None
 
 
 def _check_inputs(

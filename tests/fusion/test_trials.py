@@ -153,7 +153,7 @@ def test_the_report_follows_the_numbers():
         picture = figure(config, made)
         assert picture.axes[0].get_title().replace("\n", " ") == made["finding"]
         assert picture.axes[0].get_yticklabels()[0].get_text() == "tokens"
-        assert "leaks" in table(config, made)  # the donor comes nearer when its latents are given
+        assert "follows" in table(config, made)  # the donor comes nearer when its latents are given
     rows = results(0.0)
     rows[0]["hole"] = [None, *rows[0]["hole"][1:]]  # a photo without a number in one arm
     assert compare(rows, "tokens", "none", "hole").photos == 11
@@ -188,6 +188,15 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert json.loads((folder / "study.json").read_text())["primary"]["photos"] == 8
     assert main(["study", "fusion", "--profile", "smoke", "--run", "t", "--arms", "nobody"]) == 2
     assert "unknown arm 'nobody'" in capsys.readouterr().err and not (tmp_path / "t").exists()
+
+
+def test_stored_results_are_those_of_the_run(study, tmp_path):
+    config, results = study()
+    folder = tmp_path / "study"
+    assert trials.stored_results(config, folder) == results
+    longer = dataclasses.replace(config, steps=config.steps + 1)
+    assert trials.stored_results(longer, folder) is None  # of another training
+    assert trials.stored_results(dataclasses.replace(config, seeds=9), folder) is None
 
 
 def test_profiles_name_arms_that_exist():
