@@ -15,7 +15,7 @@ endif
 PROFILE ?= laptop
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo playground test lint notebooks lock clean
+.PHONY: help env demo playground test lint notebooks bench docs lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -40,6 +40,13 @@ lint: $(STAMP)  ## check the style of all Python files
 
 notebooks: $(STAMP)  ## run all notebooks: NAMES="02 05" some, PROFILE=gpu larger, SAVE=1 keeps the outputs
 	$(BIN)/messi notebooks $(NAMES) --profile $(PROFILE) $(if $(SAVE),--save)
+
+bench: $(STAMP)  ## measure beside other libraries (10 minutes), and renew the README's table
+	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/table.py
+
+docs: $(STAMP)  ## the API reference from the docstrings, in build/docs
+	@$(BIN)/python .ci/docs.py build/docs
 
 lock: $(STAMP)  ## pin what pyproject.toml asks for; UPGRADE=1 takes the newest versions
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python .ci/lock.py $(if $(UPGRADE),--upgrade)

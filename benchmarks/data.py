@@ -6,9 +6,9 @@ Prints one JSON line. `feed` counts images a second as the training loop of the 
 (`consistency.train.make_batches`: float32 in [-1, 1], mirrored at random), from a cached array
 opened anew, its pages dropped from memory where the system can do that (`cold`), and again
 (`warm`), in turns; `per_core` counts by the processor's time, which a busy machine does not
-stretch. `make` is what reading, cropping and writing a photo costs without the cache, and
-`gain` how often faster the warm cache is. `people` counts the items of PeopleDataset with two
-worker processes. Without folders, drawn photos are used.
+stretch. `make` is what reading, cropping and writing a photo costs without the cache (before
+each turn it is emptied), and `gain` how often faster the warm cache is. `people` counts the items
+of PeopleDataset with two worker processes. Without folders, drawn photos are used.
 """
 
 from __future__ import annotations
@@ -86,6 +86,76 @@ def people_a_second(people: People, seconds: float, workers: int = 2) -> float:
     return count / (time.perf_counter() - start)
 
 
+def measure(
+    photos: Path | None = None,
+    annotations: Path | None = None,
+    images: Path | None = None,
+    *,
+    size: int = 256,
+    seconds: float = 3.0,
+    turns: int = 3,
+    limit: int = 100,
+) -> dict[str, object]:
+    """All speeds; see the arguments of the command. Caches go to a temporary folder."""
+    before = os.environ.get("MESSI_DATA")
+    with tempfile.TemporaryDirectory() as temporary:
+        os.environ["MESSI_DATA"] = temporary
+        try:
+            return _measure(
+                Path(temporary), photos, annotations, images, size, seconds, turns, limit
+            )
+        finally:
+            os.environ.pop("MESSI_DATA")
+            if before is not None:
+                os.environ["MESSI_DATA"] = before
+
+
+def _measure(
+    temporary: Path, photos: Path | None, annotations: Path | None, folder: Path | None,
+    size: int, seconds: float, turns: int, limit: int,
+) -> dict[str, object]:  # fmt: skip
+    source = photos or temporary / "photos"
+    if photos is None:
+        source.mkdir()
+        draw_photos(source, min(limit, 40), size)
+    files = sorted(path for path in source.rglob("*") if path.is_file())[:limit]
+    faces = FaceFinder()
+    made, cold, warm, can_drop = [], [], [], True
+    for _ in range(turns):
+        images = None  # unmapped: pages in use cannot be dropped
+        for stored in (temporary / "cache").rglob("*.npy"):
+            stored.unlink()
+        began = time.perf_counter()
+        count = len(load_subject(files, size, face_finder=faces))
+        made.append(count / (time.perf_counter() - began))
+        (stored,) = (temporary / "cache").rglob("*.npy")
+        can_drop = drop_pages(stored)
+        images = load_subject(files, size, face_finder=faces)
+        cold.append(images_a_second(images, size, seconds))
+        warm.append(images_a_second(images, size, seconds))
+    if annotations is not None:
+        people = PeopleDataset(annotations, folder, size)
+    else:
+        people = PitchPeople(64, size)
+    return {
+        "images": count,
+        "size": size,
+        "cpu_cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        "feed_cold": round(statistics.median(speed for speed, _ in cold)),
+        "feed_warm": round(statistics.median(speed for speed, _ in warm)),
+        "feed_best": round(max(warm)[0]),
+        "feed_per_core": round(statistics.median(speed for _, speed in warm)),
+        "pages_dropped": can_drop,
+        "make": round(statistics.median(made), 1),
+        "gain": round(statistics.median(fed / slow for (fed, _), slow in zip(warm, made)), 1),
+        "people": round(people_a_second(people, 2 * seconds), 1),
+        "photos_from": "a folder" if photos else "drawn",
+        "people_from": "photos" if annotations else "drawn",
+    }
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -96,48 +166,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--limit", type=int, default=100, help="subject photos at most")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        os.environ["MESSI_DATA"] = temporary
-        folder = options.photos or Path(temporary) / "photos"
-        if options.photos is None:
-            folder.mkdir()
-            draw_photos(folder, min(options.limit, 40), options.size)
-        files = sorted(path for path in folder.rglob("*") if path.is_file())[: options.limit]
-        faces = FaceFinder()
-        start = time.perf_counter()
-        images = load_subject(files, options.size, face_finder=faces)
-        made = len(images) / (time.perf_counter() - start)
-        (stored,) = Path(temporary).rglob("*.npy")
-        cold, warm, can_drop = [], [], True
-        for _ in range(options.turns):
-            del images  # unmapped: pages in use cannot be dropped
-            can_drop = drop_pages(stored)
-            images = load_subject(files, options.size, face_finder=faces)
-            cold.append(images_a_second(images, options.size, options.seconds))
-            warm.append(images_a_second(images, options.size, options.seconds))
-        if options.annotations is not None:
-            people = PeopleDataset(options.annotations, options.images, options.size)
-        else:
-            people = PitchPeople(64, options.size)
-        items = people_a_second(people, 2 * options.seconds)
-    line = {
-        "images": len(images),
-        "size": options.size,
-        "cpu_cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
-        "feed_cold": round(statistics.median(speed for speed, _ in cold)),
-        "feed_warm": round(statistics.median(speed for speed, _ in warm)),
-        "feed_best": round(max(warm)[0]),
-        "feed_per_core": round(statistics.median(speed for _, speed in warm)),
-        "pages_dropped": can_drop,
-        "make": round(made, 1),
-        "gain": round(statistics.median(speed for speed, _ in warm) / made, 1),
-        "people": round(items, 1),
-        "people_from": "photos" if options.annotations else "drawn",
-    }
-    print(json.dumps(line))
+    print(json.dumps(measure(**vars(parser.parse_args()))))
 
 
 if __name__ == "__main__":

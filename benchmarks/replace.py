@@ -56,10 +56,25 @@ sys.exit(code)
 Case = tuple[np.ndarray, np.ndarray]  # pixels uint8 (H, W, 3), person bool (H, W)
 
 
-def pitch_cases(n: int) -> Iterator[Case]:
-    """Held-out drawn scenes and where the number 10 is."""
+class Blind(Denoiser):
+    """A generator for holes that is told everything is hole: it knows its subject, not the photo.
+
+    With `replacement` it is the control for `conditional`: the same weights, nothing told.
+    """
+
+    def __init__(self, denoiser: Denoiser):
+        self.__dict__ = dict(denoiser.__dict__)  # the same modules, not copies
+        self.condition_channels = 0
+
+    def _beside(self, scaled: torch.Tensor, condition: None) -> torch.Tensor:
+        nothing = scaled.new_tensor([0, 0, 0, 1])[None, :, None, None]
+        return torch.cat([scaled, nothing.expand(len(scaled), -1, *scaled.shape[2:])], 1)
+
+
+def pitch_cases(n: int, kit: str | None = None) -> Iterator[Case]:
+    """Held-out drawn scenes and where the number 10 is, in one shirt or in any."""
     for index in range(n):
-        scene = subject_scene(HELD_OUT, index, SIDE)
+        scene = subject_scene(HELD_OUT, index, SIDE, kit=kit)
         yield scene.image, scene.persons[scene.number10]
 
 
@@ -112,7 +127,8 @@ def raw_ring(
 def run(cases: Iterable[Case], arm: dict, truth: bool, features: Callable) -> dict:
     """One arm on all cases: numbers per case (float lists), and the windows."""
     arm = dict(arm)
-    denoiser = load_for(arm["solver"])
+    blind = arm.pop("blind", False)
+    denoiser = Blind(load_for()) if blind else load_for(arm["solver"])
     numbers: dict[str, list[float]] = {}
     for name in ("ring", "raw_ring", "gradient", "seconds"):
         numbers[name] = []
@@ -145,10 +161,24 @@ def original_seams(cases: Iterable[Case]) -> dict[str, float]:
     }
 
 
+def differences(numbers: dict, others: dict) -> dict[str, dict]:
+    """Paired differences in percent of the others' mean, with intervals over the cases."""
+    made = {}
+    for metric in set(numbers) - {"seconds", "gradient"}:
+        ours, theirs = (torch.tensor(n[metric]) for n in (numbers, others))
+        known = torch.isfinite(ours) & torch.isfinite(theirs)
+        found = paired_bootstrap(ours[known], theirs[known])
+        made[metric] = {
+            "percent": round(100 * found.mean / found.theirs, 1),
+            "interval": [round(100 * v / found.theirs, 1) for v in (found.low, found.high)],
+        }
+    return made
+
+
 def table(name: str, cases: list[Case], arms: list[dict], truth: bool, features: Callable) -> dict:
     """All arms on one set, each against the first."""
     subject = features(np.stack(list(pitch_subject(500, WINDOW, 7))))
-    rows, first = [], None
+    rows, first, blind = [], None, None
     for arm in arms:
         result = run(cases, arm, truth, features)
         numbers = result["numbers"]
@@ -160,25 +190,24 @@ def table(name: str, cases: list[Case], arms: list[dict], truth: bool, features:
         row["kid_to_subject"] = [round(value, 4), round(error, 4)]
         first = first or numbers
         if numbers is not first:
-            row["against_first"] = {}
-            for metric in set(numbers) - {"seconds", "gradient"}:
-                ours, theirs = (torch.tensor(n[metric]) for n in (numbers, first))
-                known = torch.isfinite(ours) & torch.isfinite(theirs)
-                found = paired_bootstrap(ours[known], theirs[known])
-                row["against_first"][metric] = {
-                    "percent": round(100 * found.mean / found.theirs, 1),
-                    "interval": [round(100 * v / found.theirs, 1) for v in (found.low, found.high)],
-                }
+            row["against_first"] = differences(numbers, first)
+        if blind:
+            row["against_blind"] = differences(numbers, blind)
+        blind = numbers if arm.get("blind") else blind
         rows.append(row)
         print(name, row, file=sys.stderr, flush=True)
     return {"table": name, "n": len(cases), "rows": rows, "untouched": original_seams(cases)}
 
 
-def command(photo: Path) -> dict[str, float]:
-    """The whole command in a process of its own: wall seconds, and peak memory in GB."""
+def command(photo: Path, *more: str) -> dict[str, float]:
+    """The whole command in a process of its own: wall seconds, and peak memory in GB.
+
+    Args:
+        more: further options of the command.
+    """
     with tempfile.TemporaryDirectory() as out:
         began = time.perf_counter()
-        code = [sys.executable, "-c", COMMAND, "replace", str(photo), "--out", out]
+        code = [sys.executable, "-c", COMMAND, "replace", str(photo), "--out", out, *more]
         shown = subprocess.run(code, check=True, capture_output=True, text=True).stdout
         seconds = time.perf_counter() - began
         report = json.loads((Path(out) / "report.json").read_text())
@@ -192,10 +221,35 @@ def command(photo: Path) -> dict[str, float]:
     }
 
 
+def by_solver(photo: Path, rounds: int, *more: str) -> dict[str, object]:
+    """The whole command with the solver that fits the generator and with the older one, in turns.
+
+    Returns:
+        Medians of the command as it is, those of `replacement`, and the median of the rounds'
+        ratios (conditional over replacement) of the seconds for the photo.
+    """
+    arms: dict[str, list[dict]] = {"conditional": [], "replacement": []}
+    for _ in range(rounds):
+        for solver, found in arms.items():
+            found.append(command(photo, "--solver", solver, *more))
+    middle = {
+        solver: {
+            name: round(statistics.median(one[name] for one in found), 2)
+            for name in ("photo_seconds", "start_seconds", "peak_gb")
+        }
+        for solver, found in arms.items()
+    }
+    pairs = zip(arms["conditional"], arms["replacement"])
+    ratio = statistics.median(a["photo_seconds"] / b["photo_seconds"] for a, b in pairs)
+    stages = arms["conditional"][-1]["stages"]
+    return {"rounds": rounds, **middle, "ratio": round(ratio, 2), "stages": stages}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=100)
     parser.add_argument("--coco", type=Path, help="folder with images/ and instances_person.json")
+    parser.add_argument("--kit", help="the shirt that the generator for holes knows")
     parser.add_argument("--emoji", type=Path, help="folder of RGBA pictures of people")
     parser.add_argument("--photo", type=Path, help="640x480 photo with one person, for the times")
     parser.add_argument("--solvers", nargs="+", default=["replacement", "conditional"])
@@ -203,9 +257,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file to append to")
     options = parser.parse_args()
     arms = [{"solver": solver} for solver in options.solvers]
+    if "replacement" in options.solvers:
+        arms.insert(1, {"solver": "replacement", "blind": True})
     arms += [{"solver": "conditional", "steps": steps} for steps in options.steps]
     network = load_extractor("inception")
-    sets: list[tuple[str, list[Case], bool]] = [("pitch", list(pitch_cases(options.n)), True)]
+    name = f"pitch, {options.kit}" if options.kit else "pitch"
+    sets: list[tuple[str, list[Case], bool]] = [
+        (name, list(pitch_cases(options.n, options.kit)), True)
+    ]
     if options.coco:
         sets.append(("coco", list(coco_cases(options.coco, options.n)), False))
     if options.emoji:

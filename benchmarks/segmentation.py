@@ -2,11 +2,20 @@
 
     python benchmarks/segmentation.py [--rounds 7]
 
-Prints three JSON lines. `segmenter_latency`: milliseconds of one photo through each network, batch
+Prints four JSON lines. `segmenter_latency`: milliseconds of one photo through each network, batch
 1 at the network's own size, in turns. `frozen_encoder`: milliseconds per training image of a frozen
 `hiera_small` segmenter when the encoder runs in every step, and when its maps are read from a
 cache in half precision (from memory, and from a file that the system has been told to forget).
 `guided_filter`: milliseconds for a photo of one megapixel with a person in the middle.
+
+`maskrcnn`: a square photo of 256 px through the segmenter that ships and through torchvision's Mask
+R-CNN with random weights (only time is compared), in turns. Counted are all layers and Mask R-CNN's
+sorting of boxes. How many boxes go through its heads depends on the weights: random ones give the
+most that it allows, 1,000 `proposals` through the box head and 100 `detections` through the mask
+head; trained ones fewer, depending on the photo. So it is measured three times: `few`, both
+networks at 256 px and Mask R-CNN with 100 proposals and 10 detections at most, less than it needs;
+`network`, the same with as many as it allows; `photo`, as a user would call them, each at its own
+size (384 px; a shorter side of 800).
 """
 
 from __future__ import annotations
@@ -22,7 +31,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn_v2
 
 from messi_lib.profiles import SegmentationConfig, preset
@@ -65,6 +74,60 @@ def latency(rounds: int) -> dict[str, dict[str, float]]:
             if turn:  # the first warms up
                 times[name].append(1000 * (time.perf_counter() - began))
     return {name: row | {"ms": statistics.median(times[name])} for name, row in rows.items()}
+
+
+def detector(**size: int) -> nn.Module:
+    """Mask R-CNN with random weights, the same ones each time."""
+    torch.manual_seed(0)
+    return maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, **size).eval()
+
+
+@torch.no_grad()
+def against_maskrcnn(
+    rounds: int, side: int = 256, kinds: tuple[str, ...] = ("few", "network", "photo")
+) -> dict[str, object]:
+    """Median milliseconds of a photo, and the median of the rounds' ratios, for each kind."""
+    ours = load_segmenter().cpu()
+    generator = torch.Generator().manual_seed(0)
+    own = torch.rand(1, 3, *[ours.config.image_size] * 2, generator=generator) * 2 - 1
+    photo = torch.rand(1, 3, side, side, generator=generator)
+    same = {"min_size": side, "max_size": side}
+    few = {"rpn_post_nms_top_n_test": 100, "box_detections_per_img": 10}
+    sizes = {"few": same | few, "network": same, "photo": {}}
+    theirs = {kind: detector(**sizes[kind]) for kind in kinds}
+    firsts = {kind: own if kind == "photo" else photo * 2 - 1 for kind in kinds}
+    boxes = {}
+    for kind, model in theirs.items():  # warms up
+        ours(firsts[kind])
+        boxes[kind] = count_boxes(model, photo)
+    times: dict[str, tuple[list[float], list[float]]] = {kind: ([], []) for kind in kinds}
+    for _ in range(rounds):
+        for kind, model in theirs.items():
+            for network, given, values in zip((ours, model), (firsts[kind], photo), times[kind]):
+                began = time.perf_counter()
+                network(given)
+                values.append(1000 * (time.perf_counter() - began))
+    result: dict[str, object] = {"side": side, "rounds": rounds}
+    for kind, (fast, slow) in times.items():
+        ratios = [one / other for one, other in zip(slow, fast)]
+        result[kind] = {
+            "ours_ms": round(statistics.median(fast), 1),
+            "maskrcnn_ms": round(statistics.median(slow), 1),
+            "ratio": round(statistics.median(ratios), 1),
+            **boxes[kind],
+        }
+    return result
+
+
+def count_boxes(model: nn.Module, photo: Tensor) -> dict[str, int]:
+    """How many boxes its heads look at, for one photo."""
+    seen: list[int] = []
+    watch = model.roi_heads.register_forward_pre_hook(
+        lambda module, args: seen.append(len(args[1][0]))
+    )
+    found = model(photo)
+    watch.remove()
+    return {"proposals": seen[0], "detections": len(found[0]["boxes"])}
 
 
 class Cache:
@@ -155,7 +218,9 @@ def main() -> None:
     result = {"benchmark": "guided_filter", "threads": threads}
     print(json.dumps(result | guided_filter(options.rounds)), flush=True)
     result = {"benchmark": "segmenter_latency", "threads": threads}
-    print(json.dumps(result | latency(options.rounds)))
+    print(json.dumps(result | latency(options.rounds)), flush=True)
+    result = {"benchmark": "maskrcnn", "threads": threads}
+    print(json.dumps(result | against_maskrcnn(options.rounds)))
 
 
 if __name__ == "__main__":
