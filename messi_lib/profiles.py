@@ -26,11 +26,11 @@ class TrainConfig:
     horizon: int = 0  # steps that schedules and stages are made for; 0: `steps`
     batch: int = 32  # images per step
     microbatch: int = 0  # images per forward pass, gradients averaged over the batch; 0: all
-    lr: float = 1e-3
+    lr: float = 1e-3  # learning rate after the warm-up
     optimizer: str = "adam"  # "adam", "adamw" or "radam"
     lr_schedule: str = "constant"  # "constant" or "cosine" (to zero at `steps`)
     warmup: int = 100  # steps of linear warm-up; with cosine at most a tenth of the run
-    weight_decay: float = 0.0
+    weight_decay: float = 0.0  # strength of weight decay; 0 for none
     clip: float = 0.0  # gradient norm limit, 0 for none
     precision: str = "auto"  # "fp32", "bf16" (autocast), or "auto": bf16 on GPUs that have it
     ema_std: float = 0.05  # relative length of the power-function EMA (EDM2, section 3.1)
@@ -38,12 +38,12 @@ class TrainConfig:
     ema_device: str = ""  # "cpu" keeps the EMA out of a GPU's memory; "": beside the weights
     channels_last: bool = False  # memory layout of images and weights
     compile: bool = False  # torch.compile, in place: minutes at the start, faster steps on a GPU
-    log_every: int = 50
-    save_every: int = 500
+    log_every: int = 50  # steps between entries of stats.jsonl and TensorBoard
+    save_every: int = 500  # steps between saved states to go on from
     snapshots: int = 0  # averages kept for looking back, at log-spaced steps
     disk_budget: str = ""  # most that the run may write, such as "20GB"; "": no limit
     workers: int = 0  # processes that prepare batches while the network computes
-    seed: int = 0
+    seed: int = 0  # of the weights, the order of images and the noise
 
     @property
     def span(self) -> int:
@@ -60,19 +60,20 @@ class TrainConfig:
 class SegmentationConfig(TrainConfig):
     """Person segmenter: frozen `timm` encoder, transformer blocks, FPN head, tail."""
 
-    encoder: str = "hiera_small_abswin_256"
+    encoder: str = "hiera_small_abswin_256"  # name of a `timm` model with feature maps
     encoder_args: tuple[tuple[str, object], ...] = ()  # passed to timm.create_model
-    pretrained: bool = True
+    pretrained: bool = True  # begin with the encoder's published weights
     pretrained_file: str = ""  # local checkpoint of the encoder, instead of timm's download
-    freeze_encoder: bool = True
+    freeze_encoder: bool = True  # keep all weights of the encoder as they are
     frozen: tuple[str, ...] = ()  # parts of the encoder that keep their weights, e.g. conv_stem
     encoder_lr: float = 1.0  # learning rate of the encoder, relative to the rest's
-    image_size: int = 256
+    image_size: int = 256  # side of the images that the network sees, in pixels
     blocks: int = 4  # transformer blocks on the deepest map
-    block_heads: int = 12
-    fpn_dim: int = 128
+    block_heads: int = 12  # attention heads of a block; they divide its channels
+    fpn_dim: int = 128  # channels of the feature pyramid
     # channels at half and full resolution; None: stop at 1/4
     tail: tuple[int, int] | None = (32, 16)
+    # names and weights of bce, dice, iou and boundary: what is minimised is their weighted sum
     loss: tuple[tuple[str, float], ...] = (("bce", 1.0), ("dice", 1.0))
     images: int = 4000  # procedural training scenes, when no COCO annotations are given
     strong_augment: bool = True  # vary light, grain and size beyond what drawn scenes contain
@@ -84,32 +85,32 @@ class SegmentationConfig(TrainConfig):
 class ConsistencyConfig(TrainConfig):
     """Generator: UNet, noise levels and the two-stage recipe (EDM, then ECT)."""
 
-    image_size: int = 32
+    image_size: int = 32  # side of the images in pixels
     patch: int = 1  # pixels are folded into channels by this factor before the UNet
     gate: bool = False  # a skip connection per patch that the network sets (see Denoiser)
     condition_channels: int = 0  # inputs beside the noisy image: 4 for a generator that fills holes
-    model_channels: int = 64
-    channel_mult: tuple[float, ...] = (1, 2)
-    num_res_blocks: int = 2
+    model_channels: int = 64  # width of the network: channels at its finest level
+    channel_mult: tuple[float, ...] = (1, 2)  # per level, in model_channels; each halves the size
+    num_res_blocks: int = 2  # residual blocks per level
     attention_resolutions: tuple[int, ...] = (2,)  # downsampling rates with attention
-    num_head_channels: int = 32
-    use_scale_shift_norm: bool = True
-    resblock_updown: bool = True
+    num_head_channels: int = 32  # channels of an attention head
+    use_scale_shift_norm: bool = True  # noise level as scale and shift (AdaGN), not as a sum
+    resblock_updown: bool = True  # resize within residual blocks, not by a convolution
     checkpoint_rates: tuple[int, ...] = ()  # downsampling rates that recompute their activations
-    dropout: float = 0.0
-    sigma_data: float = 0.5
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    dropout: float = 0.0  # share of activations set to zero in training
+    sigma_data: float = 0.5  # standard deviation of the images, in [-1,1]
+    sigma_min: float = 0.002  # lowest noise level, taken for none
+    sigma_max: float = 80.0  # highest noise level, where images begin
     # "ect": an EDM stage, then easy consistency tuning; "edm", "ct", "cd", "ict": that one alone
     objective: str = "ect"
     edm_fraction: float = 0.65  # share of the steps in the EDM stage; 0: ECT from scratch
-    edm_p_mean: float = -1.2  # EDM, table 1
-    edm_p_std: float = 1.2
-    ect_p_mean: float = -1.1  # ECT, and iCT section 3.5
-    ect_p_std: float = 2.0
-    ect_q: float = 2.0  # r = t (1 - n(t) / q^(stage + 1))
-    ect_stages: int = 8
-    ect_huber_c: float = 0.0  # 0: the plain norm, as published for 32 px
+    edm_p_mean: float = -1.2  # mean of ln(noise level) in the EDM stage (EDM, table 1)
+    edm_p_std: float = 1.2  # and its standard deviation
+    ect_p_mean: float = -1.1  # mean of ln(noise level) in consistency tuning (iCT, section 3.5)
+    ect_p_std: float = 2.0  # and its standard deviation
+    ect_q: float = 2.0  # how fast the target comes near: r = t (1 - n(t) / q^(stage + 1))
+    ect_stages: int = 8  # stages, from a diffusion loss towards the consistency loss
+    ect_huber_c: float = 0.0  # of the pseudo-Huber distance; 0: the plain norm, as published
     ect_dropout: float = 0.0  # in consistency tuning; `dropout` holds for everything else
     # first and last number of levels, less one; None: the paper's (ct 2, 150; ict 10, 1280; cd 40)
     scales: tuple[int, int] | None = None
@@ -118,13 +119,13 @@ class ConsistencyConfig(TrainConfig):
     start: str = ""  # weights to begin with: a file, or "shipped"; "": random numbers
     teacher: str = ""  # file of the diffusion model that CD distils
     augment: float = 0.0  # probability of each labelled warp (EDM, appendix F.2); 0: none
-    flip: bool = True
+    flip: bool = True  # mirror images left to right at random
     sample_every: int = 0  # steps between sample grids (samples/, TensorBoard); 0: none
     fid_every: int = 0  # steps between measurements of FID and KID; 0: none
     fid_images: int = 1000  # drawn, and compared with as many photos, each time
     images: int = 16000  # procedural subject photos, when no folder is given
-    optimizer: str = "radam"
-    lr: float = 3e-4
+    optimizer: str = "radam"  # "adam", "adamw" or "radam"
+    lr: float = 3e-4  # learning rate after the warm-up
 
     @property
     def picture_bytes(self) -> int:
@@ -151,17 +152,18 @@ class FusionConfig(TrainConfig):
     rates: tuple[int, ...] = ()  # of the decoder's blocks that read; (): wherever the UNet attends
     pool: int = 8  # side of the grid that "pooled" keeps
     stage: int | None = None  # of consistency tuning; None: the generator's last
-    inner_dim: int = 64
-    heads: int = 2
-    steps: int = 200
-    batch: int = 16
-    lr: float = 1e-3
+    inner_dim: int = 64  # channels of queries, keys and values
+    heads: int = 2  # attention heads
+    steps: int = 200  # total optimiser steps; a later run with more steps goes on
+    batch: int = 16  # images per step
+    lr: float = 1e-3  # learning rate after the warm-up
 
 
 @dataclass(frozen=True)
 class FusionStudyConfig(FusionConfig):
     """Which ways of reading are compared, on what, and by which numbers: fixed beforehand."""
 
+    # the generators to compare, see fusion/arms.py
     arms: tuple[str, ...] = (
         "none", "concatenated", "additive", "downsample", "tokens", "alignment", "shuffled",
     )  # fmt: skip
@@ -184,14 +186,14 @@ class ReplaceConfig:
     solver: str = ""  # replacement, resample, cm4ir or conditional; "": what fits the model
     steps: int = 12  # network calls of the solver
     draws: int = 8  # estimates averaged at low noise levels: takes specks off; 1 for none
-    grow: float = 0.03  # dilation of the hole, as a share of the person's longest side
+    grow: float = 0.03  # width added around the person, as a share of its longest side
     feather: float = 0.03  # width of the soft border, as a share of the same
     context: float = 1.2  # side of the window, as a multiple of the hole's longest side
     min_area: float = 0.001  # people smaller than this share of the photo are left alone
     threshold: float = 0.5  # probability above which a pixel belongs to a person
     detail: bool = True  # bring what is generated to the sharpness and grain of the photo
-    blend: str = "feather"  # "feather", or "poisson": no step of colour at the border
-    seed: int = 0
+    blend: str = "feather"  # "feather" (soft border), or "poisson": no step of colour at the border
+    seed: int = 0  # of the noise: another one, another drawing
     candidates: int = 1  # drawings with the seeds seed, seed + 1, ...: the best seam is taken
 
 

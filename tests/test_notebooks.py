@@ -4,54 +4,39 @@ from __future__ import annotations
 
 import ast
 import json
-import math
-import os
 import re
-import resource
 import statistics
-import subprocess
-import sys
-from pathlib import Path
 
 import nbformat
 import pytest
+from notebook_files import (
+    CHAPTERS,
+    NOTEBOOKS,
+    ROOT,
+    SOLUTIONS,
+    code,
+    each,
+    each_and_solutions,
+    nbval,
+    prose,
+    read,
+    tags,
+    texts,
+)
+from notebook_metrics import complaints
 
 from messi_lib.notebook_runner import parameters_of
 
-ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-CHAPTERS = [
-    "00_start_here", "01_data", "02_segmentation", "03_consistency_training", "04_fid",
-    "05_inpainting", "06_latent_cross_attention", "07_playground",
-]  # fmt: skip
 MAX_BYTES = 1_000_000
 PICTURES = {"image/png", "image/jpeg"}  # what the runner saves
-SMOKE_CPU_SECONDS = 120  # one minute on two cores
+SMOKE_CPU_SECONDS = 120  # one minute on two cores; half of it for the solutions
+CHECKED = "nbval-check-output"
 MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:home|Users|root|work|mnt|tmp|private)/[\w.-]+")
-
-each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-
-
-def read(path: Path) -> nbformat.NotebookNode:
-    return nbformat.read(path, as_version=4)
-
-
-def code(notebook) -> list:
-    return [c for c in notebook.cells if c.cell_type == "code"]
-
-
-def prose(notebook) -> str:
-    return "\n\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
-
-
-def tags(cell) -> set[str]:
-    return set(cell.metadata.get("tags", []))
 
 
 def test_every_chapter_has_its_notebook():
-    assert [p.stem for p in NOTEBOOKS] == CHAPTERS
-    others = {p.name for p in (ROOT / "notebooks").rglob("*.ipynb")} - {p.name for p in NOTEBOOKS}
-    assert {p for p in others if "checkpoint" not in p} == set()
+    found = [p.name for p in (ROOT / "notebooks").rglob("*.ipynb") if "checkpoint" not in p.name]
+    assert sorted(found) == sorted([*(f"{name}.ipynb" for name in CHAPTERS), SOLUTIONS.name])
 
 
 # --- skeleton -----------------------------------------------------------------------------------
@@ -69,7 +54,7 @@ def test_it_begins_with_a_title_and_what_the_reader_will_learn(path):
     assert 3 <= len(bullets) <= 5, f"3 to 5 things to learn, not {len(bullets)}"
 
 
-@each
+@each_and_solutions
 def test_it_says_how_long_it_takes_on_what(path):
     rows = [line for line in prose(read(path)).splitlines() if line.lstrip().startswith("|")]
     for profile in ("smoke", "laptop", "gpu"):
@@ -79,27 +64,34 @@ def test_it_says_how_long_it_takes_on_what(path):
     assert len(timed) >= 2, "smoke and laptop need measured times"
 
 
+def links_of(path) -> list[str]:
+    return re.findall(r"\]\(([^)\s]+)\)", prose(read(path)))
+
+
 @each
-def test_it_links_to_its_neighbours_and_every_link_resolves(path):
-    links = re.findall(r"\]\(([^)\s]+)\)", prose(read(path)))
+def test_it_links_to_its_neighbours(path):
     number = NOTEBOOKS.index(path)
     for neighbour in NOTEBOOKS[max(number - 1, 0) : number] + NOTEBOOKS[number + 1 : number + 2]:
-        assert neighbour.name in links, f"no link to {neighbour.name}"
-    for link in links:
+        assert neighbour.name in links_of(path), f"no link to {neighbour.name}"
+
+
+@each_and_solutions
+def test_every_link_resolves(path):
+    for link in links_of(path):
         target = link.partition("#")[0]
         if target and not re.match(r"[a-z]+:", target):
             assert (path.parent / target).exists(), f"broken link {link}"
 
 
-@each
+@each_and_solutions
 def test_it_shows_versions_and_device_before_it_starts(path):
     cells = read(path).cells
-    first_section = next(i for i, c in enumerate(cells) if re.match(r"## +1\b", c.source))
+    first_section = next(i for i, c in enumerate(cells) if re.match(r"## +\d", c.source))
     setup = "\n".join(c.source for c in cells[:first_section] if c.cell_type == "code")
     assert "device" in setup and "version" in setup
 
 
-@each
+@each_and_solutions
 def test_it_has_one_parameters_cell_in_the_agreed_form(path):
     found = parameters_of(read(path), path.stem)
     assert list(found)[:3] == ["profile", "run_name", "seed"]
@@ -112,11 +104,16 @@ def test_it_has_one_parameters_cell_in_the_agreed_form(path):
         assert statement.count("=") <= 1, f"papermill cannot read {line!r}"
 
 
-@each
-def test_its_sections_are_numbered_and_its_cells_short(path):
+@each_and_solutions
+def test_its_sections_are_numbered(path):
+    numbers = [int(n) for n in re.findall(r"^## +(\d+)\b", prose(read(path)), flags=re.MULTILINE)]
+    first = 0 if path == SOLUTIONS else 1  # its sections are the chapters
+    assert len(numbers) >= 2 and numbers == list(range(first, len(numbers) + first)), numbers
+
+
+@each_and_solutions
+def test_its_cells_are_short(path):
     notebook = read(path)
-    numbers = [int(n) for n in re.findall(r"^## +(\d+)\b", prose(notebook), flags=re.MULTILINE)]
-    assert len(numbers) >= 2 and numbers == list(range(1, len(numbers) + 1)), numbers
     lengths = [len(c.source.splitlines()) for c in code(notebook)]
     assert max(lengths) <= 25, f"a code cell of {max(lengths)} lines: move logic to the library"
     assert statistics.median(lengths) <= 8
@@ -138,7 +135,7 @@ def test_the_reader_can_check_and_exercise(path):
     assert any("summary" in h.lower() for h in headings[-3:]), "a summary at the end"
 
 
-@each
+@each_and_solutions
 def test_every_figure_is_followed_by_prose(path):
     cells = read(path).cells
     for index, cell in enumerate(cells):
@@ -148,7 +145,7 @@ def test_every_figure_is_followed_by_prose(path):
             assert "markdown" in after, f"cell {index + 1}: say what the figure shows"
 
 
-@each
+@each_and_solutions
 def test_it_stores_its_numbers(path):
     sources = "\n".join(c.source for c in code(read(path)))
     assert re.search(r"\.metrics\(", sources), "write metrics.json with Run.metrics"
@@ -157,7 +154,7 @@ def test_it_stores_its_numbers(path):
 # --- files --------------------------------------------------------------------------------------
 
 
-@each
+@each_and_solutions
 def test_the_file_is_clean(path):
     notebook = read(path)
     nbformat.validate(notebook)
@@ -175,7 +172,7 @@ def test_the_file_is_clean(path):
             assert output.output_type != "error", f"cell {number}: {output.get('evalue')}"
 
 
-@each
+@each_and_solutions
 def test_no_path_of_a_machine_is_in_it(path):
     for number, cell in enumerate(read(path).cells, 1):
         shown = [cell.source]
@@ -187,7 +184,7 @@ def test_no_path_of_a_machine_is_in_it(path):
         assert found is None, f"cell {number}: {found[0]}"
 
 
-@each
+@each_and_solutions
 def test_readers_see_results(path):
     """Outputs are committed (`messi notebooks --profile laptop --save`), figures included."""
     cells = [c for c in code(read(path)) if c.source.strip() and "skip-execution" not in tags(c)]
@@ -200,24 +197,48 @@ def test_readers_see_results(path):
 # --- one run each -------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@each
-def test_smoke_run(path, tmp_path):
-    """nbval runs every cell in the smoke profile; the chapter's numbers are there and finite.
+@each_and_solutions
+def test_some_of_its_outputs_are_checked(path):
+    """Two to four cells, which print the same in every profile, on every machine."""
+    checked = [c for c in code(read(path)) if CHECKED in tags(c)]
+    assert 2 <= len(checked) <= 4, f"{len(checked)} cells are tagged {CHECKED}"
+    for cell in checked:
+        first = cell.source.splitlines()[0]
+        assert cell.execution_count and texts(cell), f"nothing to compare with: {first}"
 
-    That papermill runs notebooks too is tested on small ones (test_notebook_runner.py) and on
-    chapter 00 (test_repository.py, the demo): the same cells need not run twice.
+
+@pytest.mark.slow
+@each_and_solutions
+def test_smoke_run(path, tmp_path):
+    """nbval runs every cell in the smoke profile and compares what tagged cells print.
+
+    The chapter's numbers are there and in their ranges. That papermill runs notebooks too is tested
+    on small ones (test_notebook_runner.py) and on chapter 00 (test_repository.py, the demo): the
+    same cells need not run twice.
     """
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax"]
-    command += ["--nbval-current-env", "--nbval-cell-timeout=300", str(path)]
-    environment = {**os.environ, "MESSI_PROFILE": "smoke", "MESSI_RUNS": str(tmp_path)}
-    environment.pop("MPLBACKEND", None)  # the kernel has its own, which shows figures
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done, spent = nbval(path, tmp_path)
     assert done.returncode == 0, done.stdout[:6000] + done.stderr[-2000:]  # the first cause first
     metrics = json.loads((tmp_path / path.stem / "metrics.json").read_text())
-    numbers = [v for v in metrics.values() if isinstance(v, (int, float))]
-    assert numbers and all(math.isfinite(v) for v in numbers), metrics
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert spent < SMOKE_CPU_SECONDS, f"{spent:.0f} CPU seconds: make the smoke profile smaller"
+    assert not complaints(metrics, path.stem, "smoke")
+    limit = SMOKE_CPU_SECONDS // (2 if path == SOLUTIONS else 1)
+    assert spent < limit, f"{spent:.0f} CPU seconds: make the smoke profile smaller"
+
+
+def test_a_changed_output_fails_and_says_how(tmp_path):
+    """What nbval does with tagged cells whose output is as committed, and is not."""
+    small = nbformat.v4.new_notebook()
+    small.metadata["kernelspec"] = {"name": "python3", "display_name": "x", "language": "python"}
+    for source, committed, tag in (
+        ("print('shape', (2, 3))", "shape (2, 3)\n", [CHECKED]),
+        ("print('people:', 2 + 2)", "people: 5\n", [CHECKED]),
+        ("print('not compared')", "something else\n", []),
+    ):
+        cell = nbformat.v4.new_code_cell(source, execution_count=1, metadata={"tags": tag})
+        cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=committed)]
+        small.cells.append(cell)
+    nbformat.write(small, tmp_path / "small.ipynb")
+    done, _ = nbval(tmp_path / "small.ipynb", tmp_path)
+    assert done.returncode == 1 and "1 failed, 2 passed" in done.stdout, done.stdout
+    message = done.stdout[: done.stdout.index("short test summary")]
+    for part in ("Cell outputs differ", "print('people:', 2 + 2)", "- people: 4", "+ people: 5"):
+        assert part in message, message

@@ -190,6 +190,7 @@ def test_help_names_every_target():
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True).stdout
     for target in ("env", "demo", "playground", "test", "lint", "notebooks", "lock", "clean"):
         assert f"make {target} " in shown
+    assert "make bench " in shown and "make docs " in shown
 
 
 def test_ci_calls_the_command_of_the_readme():

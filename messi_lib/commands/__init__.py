@@ -1,6 +1,7 @@
 """The commands of `messi`: what each takes (a dataclass) and what it does (calling it).
 
-Everything heavy is imported inside the commands, so that `messi --help` answers at once.
+Everything heavy is imported inside the commands, so that `messi --help` answers at once. The
+comment behind a field is its help text.
 """
 
 from .data_people import DataPeople

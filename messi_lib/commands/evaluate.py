@@ -181,7 +181,7 @@ class EvaluateFid:
     dir_b: Positional[Path]  # folder to compare with, for instance real ones
     extractor: str = "inception"  # inception, random-inception or random-conv
     size: int | None = None  # crop to squares of this side; None: as they are, or the smallest
-    batch: int = 16
+    batch: int = 16  # images at once in the extractor
 
     def __call__(self) -> int:
         from ..evaluation.report import evaluate_folders
@@ -210,7 +210,7 @@ class EvaluateSegmentation:
     max_people: int = 0  # leave out photos with more people, and crowds; 0: any number
     limit: int | None = None  # only the first photos
     size: int | None = None  # longest side for the network, in pixels; None: as it was made
-    threshold: float = 0.5
+    threshold: float = 0.5  # probability above which a pixel belongs to a person
     refine: Flag = False  # let the edges follow those of the photo (guided filter)
     mirror: Flag = False  # look at the mirrored photo too: a little better, twice the time
 

@@ -26,9 +26,9 @@ class BudgetPlan:
 
     profile: str  # smoke, laptop, overnight, gpu, image_a, image_b
     part: Literal["consistency", "segmentation"] = "consistency"  # generator or segmenter
-    gpu: str = "80GB"  # memory of the GPU
+    gpu: str = "80GB"  # memory of the GPU, such as 24GB
     disk_budget: str | None = None  # most that the run may write; None: as in the profile
-    steps: int | None = None  # None: as in the profile
+    steps: int | None = None  # length of the training; None: as in the profile
     snapshots: int | None = None  # averages to keep for looking back; None: as in the profile
     batch: int | None = None  # images per step; None: as in the profile
 

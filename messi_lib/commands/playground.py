@@ -18,11 +18,11 @@ class Playground:
     """
 
     photo: Path | None = None  # a photo to begin with; None: one of those that ship
-    run: str | None = None  # generator of this run in runs/; or
-    model: Path | None = None  # of this file; neither: the one that ships
+    run: str | None = None  # generator of this run in runs/; None: the one that ships
+    model: Path | None = None  # file of a generator, instead of --run
     segmenter: Path | None = None  # weights that find people, or maskrcnn; None: those that ship
     lab: Flag = False  # open the notebook of chapter 07 in JupyterLab instead
-    port: int | None = None  # None: a free one
+    port: int | None = None  # number to listen on; None: a free one
     no_browser: Flag = False  # only print the address
 
     def __call__(self) -> int:

@@ -30,12 +30,12 @@ class Sample:
     n: int = 64  # how many
     steps: int = 2  # noise levels an image passes: network calls, twice as many for heun and dpm2
     sigmas: tuple[float, ...] = ()  # these levels instead, descending: 80 0.8
-    seed: int = 0
-    run: str | None = None  # generator of this run, as far as it has come; or
-    model: Path | None = None  # of this file; neither: the one that ships
+    seed: int = 0  # of the noise: another one, other images
+    run: str | None = None  # draw from this run, as far as it has come; None: the one that ships
+    model: Path | None = None  # file of a generator, instead of --run
     # multistep: for consistency functions; the others solve the ODE of a run in its EDM stage
     sampler: Literal["multistep", "euler", "heun", "dpm2", "ancestral"] = "multistep"
-    batch: int = 64
+    batch: int = 64  # images drawn at once
 
     def __call__(self) -> int:
         from .. import images, runs
@@ -82,12 +82,12 @@ class DataPitch:
     recurring subject.
     """
 
-    kind: Literal["people", "subject"]
+    kind: Literal["people", "subject"]  # scenes with masks, or photos of the number 10
     n: int  # how many images
     out: Path  # new folder
     size: int = 256  # side in pixels
-    seed: int = 0
-    kit: str | None = None  # subject: one shirt; None: all of them
+    seed: int = 0  # of the world: another one, other images
+    kit: str | None = None  # subject: one shirt, sky, blaugrana or pink; None: all of them
 
     def __call__(self) -> int:
         from ..data import pitch

@@ -112,6 +112,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1) if use_conv else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, S, S) -> (B, C, 2S, 2S)."""
         if self.conv is not None:
             return upsample_conv(x, self.conv)
         return F.interpolate(x, scale_factor=2, mode="nearest")
@@ -127,6 +128,7 @@ class Downsample(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, S, S) -> (B, C, S/2, S/2)."""
         return self.op(x)
 
 
@@ -236,6 +238,7 @@ class TimestepBlock(nn.Sequential):
         self.rate = rate
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """(B, C, S, S) and the time embedding (B, E) -> (B, C', S', S')."""
         for layer in self:
             x = layer(x, emb) if isinstance(layer, ResBlock) else layer(x)
         return x

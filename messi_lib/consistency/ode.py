@@ -1,8 +1,8 @@
 """Solvers of the diffusion ODE: many small steps along the slope that a denoiser gives.
 
 For networks that are diffusion denoisers (the EDM stage). The probability-flow ODE is dx/dsigma =
-(x - D(x, sigma)) / sigma (EDM, eq. 1 with sigma(t) = t); from pure noise it leads to an image. The
-four solvers are those of the public consistency-model code, and equal to it.
+(x - D(x, sigma)) / sigma (Karras et al. 2022, "EDM", eq. 1 with sigma(t) = t); from pure noise it
+leads to an image. The four solvers are those of the public consistency-model code, and equal to it.
 """
 
 from __future__ import annotations

@@ -127,7 +127,8 @@ def paste(
     other: tv_tensors.Image,
     person: Tensor,
 ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-    """Put a person of another image before this one (Simple Copy-Paste, arXiv 2012.07177).
+    """Put a person of another image before this one ("Simple Copy-Paste", Ghiasi et al. 2021,
+    arXiv 2012.07177).
 
     Args:
         image, other: uint8 (3, S, S).

@@ -62,6 +62,7 @@ class Extractor:
 
     @property
     def identity(self) -> tuple[str, str, int, str]:
+        """Name, weights, width and scaling: extractors with the same give the same features."""
         return self.name, self.sha256, self.dim, self.scaling
 
     @torch.inference_mode()
@@ -106,6 +107,7 @@ class Inception(nn.Module):
             self.network = inception.InceptionV3([block], normalize_input=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 255] -> features (B, dim)."""
         maps = self.network((pixels - self.shift) / self.span)[0]
         return F.adaptive_avg_pool2d(maps, 1).flatten(1)
 
@@ -161,6 +163,7 @@ class RandomConv(nn.Module):
         _he_init(self, generator)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 255] -> features (B, 176)."""
         values = F.interpolate(pixels / 127.5 - 1, (64, 64), mode="bilinear", antialias=True)
         summaries = []
         for layer in self.layers:

@@ -1,4 +1,8 @@
-"""The batch runner: notebooks with parameters, headless, one folder per run."""
+"""The batch runner: notebooks with parameters, headless, one folder per run.
+
+papermill runs them; what is added is that a parameter's name and type are checked before the start,
+that Ctrl-C and the queue's signals end a notebook in order, and that a run goes on by its name.
+"""
 
 from .batch import demo, run_notebooks
 from .execute import Result, run_notebook

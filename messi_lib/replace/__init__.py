@@ -1,8 +1,9 @@
-"""The whole journey of a photo: find people, choose, make holes, generate, put in, save.
+"""Chapter 00, `notebooks/00_start_here.ipynb`: the whole journey of a photo.
 
-`replace` does it for one photo and returns arrays; `replace_folder` does it for files and folders
-and writes photos, holes, pictures and a report. Each hole's noise depends on the seed and on where
-the hole is, not on what else is in the photo or the batch.
+Find people, choose, make holes, generate, put in, save. `replace` does it for one photo and returns
+arrays; `replace_folder` does it for files and folders and writes photos, holes, pictures and a
+report. Each hole's noise depends on the seed and on where the hole is, not on what else is in the
+photo or the batch.
 """
 
 from .candidates import Candidate, close_up

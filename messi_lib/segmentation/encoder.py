@@ -1,8 +1,9 @@
 """Encoders: any `timm` backbone that yields feature maps, with Hiera's position embedding resized.
 
-Hiera learns its position embedding periodic in its 8x8 attention windows. Weights of another image
-size therefore load only after the embedding was split into a window part, which is tiled, and a
-global part, which is interpolated ("Window Attention is Bugged", arXiv 2311.05613, section 4).
+Hiera (Ryali et al. 2023, arXiv 2306.00989) learns its position embedding periodic in its 8x8
+attention windows. Weights of another image size therefore load only after the embedding was split
+into a window part, which is tiled, and a global part, which is interpolated (Bolya et al. 2023,
+"Window Attention is Bugged", arXiv 2311.05613, section 4).
 """
 
 from __future__ import annotations
@@ -97,9 +98,11 @@ def resize_hiera_pos(pos: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 class Encoder(nn.Module):
     """A `timm` backbone as a plain list of feature maps.
 
-    Attributes: `name`, `channels` and `reductions` per map (fine to coarse), `image_size` (the side
-    it was built for), `fixed_size` (True: it accepts that size only), `mean` and `std` of the
-    images in [0,1] on which its weights were trained.
+    Attributes:
+        channels, reductions: of each map, from fine to coarse.
+        image_size: the side it was built for.
+        fixed_size: it accepts that size only.
+        mean, std: of the images in [0,1] on which its weights were trained.
     """
 
     def __init__(self, name: str, image_size: int, encoder_args: tuple = ()):

@@ -1,8 +1,8 @@
 """Touching people told apart: torchvision's Mask R-CNN behind the interface of `infer.Segmenter`.
 
 Our segmenter answers "is there a person at this pixel?"; two people who touch are one region. Mask
-R-CNN (arXiv 1703.06870) answers for each person alone, at 46 million parameters. Its weights
-come through torchvision (a download, once) or from a local file.
+R-CNN (He et al. 2017, arXiv 1703.06870) answers for each person alone, at 46 million parameters.
+Its weights come through torchvision (a download, once) or from a local file.
 """
 
 from __future__ import annotations

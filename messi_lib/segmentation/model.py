@@ -1,9 +1,9 @@
 """The person segmenter: encoder -> transformer blocks -> FPN head -> full-resolution tail.
 
 The encoder is frozen unless the configuration says otherwise; the blocks see its deepest map; the
-head goes up by x2 stages with lateral shortcuts (FPN, arXiv 1612.03144, section 3) to a quarter of
-the resolution. There the historical model stopped: masks came in blocks of 4 pixels. The tail adds
-two x2 stages that see the photo itself again.
+head goes up by x2 stages with lateral shortcuts (FPN, Lin et al. 2017, arXiv 1612.03144, section 3)
+to a quarter of the resolution. There the historical model stopped: masks came in blocks of 4
+pixels. The tail adds two x2 stages that see the photo itself again.
 """
 
 from __future__ import annotations
