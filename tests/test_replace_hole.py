@@ -99,7 +99,9 @@ class TestCandidates:
         assert done.seams == done.candidates[0].seams
         alone = replace(pixels, seed=done.seed, **tools)
         assert np.array_equal(alone.pixels, done.pixels) and alone.candidates == ()
-        assert alone.seams == done.seams
+        # Equal pixels, measured twice: sums of floats may differ in their last digit.
+        for ours, theirs in zip(alone.seams, done.seams, strict=True):
+            assert (ours.lab, ours.gradient) == pytest.approx((theirs.lab, theirs.gradient), rel=1e-5)
 
     def test_the_sheet_and_the_report(self, tools, tmp_path):
         photo = save(tmp_path / "a.png", scene(*TWO))
