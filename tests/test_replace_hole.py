@@ -101,7 +101,8 @@ class TestCandidates:
         assert np.array_equal(alone.pixels, done.pixels) and alone.candidates == ()
         # Equal pixels, measured twice: sums of floats may differ in their last digit.
         for ours, theirs in zip(alone.seams, done.seams, strict=True):
-            assert (ours.lab, ours.gradient) == pytest.approx((theirs.lab, theirs.gradient), rel=1e-5)
+            numbers = (theirs.lab, theirs.gradient)
+            assert (ours.lab, ours.gradient) == pytest.approx(numbers, rel=1e-5)
 
     def test_the_sheet_and_the_report(self, tools, tmp_path):
         photo = save(tmp_path / "a.png", scene(*TWO))
