@@ -1,7 +1,7 @@
 """How many images a second the 256 px generators draw, in 1, 2 and 40 steps.
 
-Networks with random weights: time does not depend on them. `as it is` is what `messi sample` does:
-float32, PyTorch's own settings. `bf16` is the same under autocast, with channels-last weights.
+Networks with random weights: time does not depend on them. `fp32` is float32 without TF32. `bf16`
+is what `messi sample` does on a GPU, autocast and TF32, with channels-last weights besides.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def measure(
     Raises:
         ArithmeticError: values that are no numbers.
     """
-    with tf32(True) if half else contextlib.nullcontext():
+    with tf32(half):
         images = draw(denoiser, n, 1, half, place)
         if not torch.isfinite(images).all():
             raise ArithmeticError("the samples hold values that are no numbers")
@@ -78,7 +78,7 @@ def run(say: Say, place: torch.device, deadline: float, quick: bool) -> None:
     kept: tuple[str, bool] | None = None
     for name, n, half, steps in RUNS:
         n = 2 if quick else n
-        line = {"part": "sampling", "preset": name, "row": "bf16" if half else "as it is",
+        line = {"part": "sampling", "preset": name, "row": "bf16" if half else "fp32",
                 "steps": steps, "batch": n}  # fmt: skip
         if time.time() > deadline:
             say(line | {"result": NO_TIME})

@@ -27,6 +27,7 @@ COMMANDS: dict[str, type] = {
     "budget": commands.BudgetPlan,
     "train segmentation": commands.TrainSegmentation,
     "train consistency": commands.TrainConsistency,
+    "train layer": commands.TrainLayer,
     "train inpainter": commands.TrainInpainter,
     "export segmentation": commands.ExportSegmentation,
     "export consistency": commands.ExportConsistency,
@@ -69,6 +70,8 @@ def overview(group: str = "") -> str:
     for name, command in COMMANDS.items():
         if not group or name.startswith(group + " "):
             lines.append(f"  {name:<22} {command.__doc__.splitlines()[0]}")
+    if not group:
+        lines += ["", "Start here: messi demo, then messi replace photo.jpg --out results"]
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -22,4 +23,19 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MESSI_RUNS", str(tmp_path_factory.mktemp("runs")))
         patch.setenv("MESSI_DATA", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
+@pytest.fixture
+def smoke(monkeypatch):
+    """Commands take the smallest profile and tell errors in one line."""
+    monkeypatch.setenv("MESSI_PROFILE", "smoke")
+    monkeypatch.delenv("MESSI_DEBUG", raising=False)
+
+
+@pytest.fixture(scope="module")
+def scripts_find_each_other():
+    """As when a benchmark is called: Python looks in its folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
         yield

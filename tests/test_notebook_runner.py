@@ -1,9 +1,7 @@
-"""The batch runner on small notebooks made here: parameters, failures, signals, cleaning."""
+"""The batch runner on small notebooks made here: parameters, failures, signals."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
 import signal
@@ -14,59 +12,17 @@ import time
 from pathlib import Path
 
 import nbformat
-import numpy as np
 import pytest
-from PIL import Image
+from small_notebooks import notebook, texts, write
 
 from messi_lib.notebook_runner import (
-    batch,
     check_parameters,
-    clean_notebook,
     find_notebooks,
-    html_report,
     parameters_of,
     parse_settings,
     run_notebook,
-    save_back,
 )
 from messi_lib.notebook_runner.kernel import Log
-from messi_lib.notebook_runner.output import MAX_BYTES, WIDGET_VIEW, lighter
-
-PARAMETERS = """\
-profile = None
-run_name = "tiny"  # a comment with = in it
-seed = 0
-rate = 0.5
-flip = True
-steps: int | None = None
-anything = None"""
-
-
-def notebook(*cells: str, parameters: str = PARAMETERS):
-    """A notebook: a title, a parameters cell, then `cells` (those that begin with # are text)."""
-    made = nbformat.v4.new_notebook()
-    made.metadata["kernelspec"] = {"name": "no-such-kernel", "display_name": "x", "language": "r"}
-    made.cells.append(nbformat.v4.new_markdown_cell("# Tiny"))
-    made.cells.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
-    for cell in cells:
-        kind = nbformat.v4.new_markdown_cell if cell[0] == "#" else nbformat.v4.new_code_cell
-        made.cells.append(kind(textwrap.dedent(cell).strip()))
-    return made
-
-
-def write(folder: Path, *cells: str, name: str = "tiny.ipynb", **options) -> Path:
-    """The notebook of `notebook(...)` as a file."""
-    path = folder / name
-    nbformat.write(notebook(*cells, **options), path)
-    return path
-
-
-def texts(path: Path | str) -> str:
-    """Everything that the executed notebook printed."""
-    cells = nbformat.read(path, as_version=4).cells
-    outputs = [o for c in cells if c.cell_type == "code" for o in c.outputs]
-    return "".join(o.get("text", "") for o in outputs)
-
 
 # --- parameters ---------------------------------------------------------------------------------
 
@@ -142,10 +98,13 @@ def test_the_parameters_cell_must_be_there_once():
 
 def test_notebooks_are_found_by_number_name_and_path(tmp_path, monkeypatch):
     monkeypatch.setattr("messi_lib.notebook_runner.parameters.notebooks_dir", lambda: tmp_path)
-    for name in ("01_data", "02_segmentation", "notes"):
+    for name in ("01_data", "02_segmentation", "notes", "solutions"):
         write(tmp_path, name=f"{name}.ipynb")
-    first, second = (tmp_path / f"{n}.ipynb" for n in ("01_data", "02_segmentation"))
-    assert find_notebooks() == [first, second]
+    first, second, solutions = (
+        tmp_path / f"{n}.ipynb" for n in ("01_data", "02_segmentation", "solutions")
+    )
+    assert find_notebooks() == [first, second, solutions]
+    assert find_notebooks(["solutions"]) == find_notebooks(["sol"]) == [solutions]
     assert find_notebooks(["02", "01_data.ipynb"]) == [second, first]
     assert find_notebooks([str(tmp_path / "notes.ipynb")]) == [tmp_path / "notes.ipynb"]
     with pytest.raises(ValueError, match="unknown notebook '02_segmantation' .did you mean"):
@@ -170,7 +129,7 @@ def test_a_run_leaves_one_folder_with_everything(tmp_path, monkeypatch, capsys):
         "ballast = bytearray(80_000_000)\nimport time\ntime.sleep(1)",
         name="tiny {a} name.ipynb",
     )
-    name = 'quote " and \' and \\ and {brace}'
+    name = "quote \" and ' and \\ and {brace}"
     settings = {"run_name": name, "seed": 7, "steps": 3}
     folder = tmp_path / "out {b}"
     before = dict(os.environ)
@@ -260,6 +219,8 @@ import subprocess, sys
 command = [sys.executable, "worker.py", *sys.argv[1:]]
 sys.exit(subprocess.run(command, start_new_session=True).returncode)
 """
+
+
 WORKER = """
 import os, signal, sys, time
 from pathlib import Path
@@ -322,279 +283,3 @@ def test_the_log_keeps_the_last_state_of_a_progress_bar(tmp_path):
         log.heading("next")
     lines = [line.strip() for line in path.read_text().splitlines()]
     assert lines == ["100%", "red", "half", "0:00  next"]
-
-
-# --- several ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def suite(tmp_path, monkeypatch):
-    """Two notebooks as `notebooks/`, runs in `runs/`; the first prints, the second fails."""
-    folder = tmp_path / "notebooks"
-    folder.mkdir()
-    for module in ("parameters", "execute", "batch"):
-        monkeypatch.setattr(f"messi_lib.notebook_runner.{module}.notebooks_dir", lambda: folder)
-    monkeypatch.setenv("MESSI_RUNS", str(tmp_path / "runs"))
-    write(folder, "print('one', steps)", name="01_one.ipynb")
-    write(folder, "1 / 0", name="02_two.ipynb", parameters="profile = None\nwidth = 3")
-    return folder
-
-
-def test_a_failure_does_not_stop_the_next_and_sets_the_status(suite, capsys):
-    assert batch.run_notebooks(["02", "01"], profile="smoke") == 1
-    printed = capsys.readouterr()
-    assert "02_two  FAILED" in printed.out and "01_one  ok" in printed.out
-    assert printed.err == "messi: 02_two: cell 3 (Tiny): ZeroDivisionError: division by zero\n"
-    (summary,) = (suite.parent / "runs" / "notebooks").glob("*-smoke/summary.json")
-    assert [row["ok"] for row in json.loads(summary.read_text())] == [False, True]
-
-
-def test_a_parameter_that_one_notebook_lacks_stops_all_before_the_start(suite):
-    with pytest.raises(ValueError, match="unknown parameter of 02_two 'steps'"):
-        batch.run_notebooks(profile="smoke", settings={"steps": 1})
-    assert not (suite.parent / "runs").exists()
-
-
-def test_a_named_run_goes_on_at_the_first_notebook_that_is_not_done(suite, capsys):
-    folder = suite.parent / "runs" / "notebooks" / "job7"
-    assert batch.run_notebooks([], "job7", profile="smoke") == 1
-    first = (folder / "01_one" / "result.json").stat().st_mtime_ns
-    write(suite, "print('mended')", name="02_two.ipynb")
-    capsys.readouterr()
-    assert batch.run_notebooks([], "job7", profile="smoke", dry_run=True) == 0
-    printed = capsys.readouterr().out
-    assert "01_one  (done before)" in printed and "02_two  (kernel" in printed
-
-    assert batch.run_notebooks([], "job7", profile="smoke") == 0
-    printed = capsys.readouterr().out
-    assert "01_one  done before" in printed and "02_two  done before" not in printed
-    assert (folder / "01_one" / "result.json").stat().st_mtime_ns == first, "it did not run again"
-    assert texts(folder / "02_two" / "02_two.ipynb") == "mended\n"
-    summary = json.loads((folder / "summary.json").read_text())
-    assert [(row["notebook"], row["ok"]) for row in summary] == [("01_one", True), ("02_two", True)]
-
-
-@pytest.fixture
-def done(suite, monkeypatch):
-    """Calls `run_notebooks` on 01 as the run `job7`; says whether the notebook ran. No kernel."""
-
-    def run(**options) -> bool:
-        ran = []
-
-        def pretend(path, folder, *, profile, settings, terminal):
-            ran.append(path.stem)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / path.name).write_bytes(path.read_bytes())
-            result = batch.Result(path.stem, profile, ok=True, executed=str(folder / path.name))
-            result.parameters = {"profile": profile, **settings}
-            result.source = batch.fingerprint(batch.read_notebook(path))
-            batch.write_json(folder / "result.json", vars(result))
-            return result
-
-        monkeypatch.setattr(batch, "run_notebook", pretend)
-        assert batch.run_notebooks(["01"], "job7", **{"profile": "smoke", **options}) == 0
-        return bool(ran)
-
-    assert run() and not run(), "the second time there is nothing to do"
-    return run
-
-
-def test_other_parameters_or_another_profile_run_again(done):
-    assert done(settings={"seed": 3}) and not done(settings={"seed": 3})
-    assert done(profile="laptop")
-
-
-def test_changed_cells_run_again_and_new_outputs_do_not(done, suite):
-    path = suite / "01_one.ipynb"
-    changed = nbformat.read(path, as_version=4)
-    changed.cells[2].outputs = [nbformat.v4.new_output("stream", text="of --save")]
-    nbformat.write(changed, path)
-    assert not done()
-    changed.cells[2].source += "\n"
-    nbformat.write(changed, path)
-    assert done()
-
-
-@pytest.mark.parametrize("content", [{"ok": False}, {"interrupted": True, "ok": False}, {"x": 1}])
-def test_a_notebook_that_did_not_end_well_runs_again(done, suite, content):
-    stored = suite.parent / "runs" / "notebooks" / "job7" / "01_one" / "result.json"
-    stored.write_text(json.dumps(json.loads(stored.read_text()) | content))
-    assert done()
-    stored.write_text("{")  # half written, or of another program
-    assert done()
-
-
-def test_a_run_that_is_killed_leaves_no_result_of_an_earlier_one(tmp_path, monkeypatch):
-    source = write(tmp_path)
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "result.json").write_text("{}")
-
-    def killed(*_):
-        raise SystemExit
-
-    monkeypatch.setattr("messi_lib.notebook_runner.execute._in_thread", killed)
-    with pytest.raises(SystemExit):
-        run_notebook(source, tmp_path / "out", profile="smoke")
-    assert not (tmp_path / "out" / "result.json").exists()
-
-
-@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a b"])
-def test_a_run_is_called_by_a_plain_name(suite, name):
-    with pytest.raises(ValueError, match="--run .*use letters, digits"):
-        batch.run_notebooks(["01"], name, profile="smoke")
-    assert not (suite.parent / "runs").exists()
-
-
-def test_a_dry_run_prints_the_plan_and_writes_nothing(suite, capsys):
-    status = batch.run_notebooks(["01"], profile="smoke", settings={"steps": 1}, dry_run=True)
-    printed = capsys.readouterr().out
-    assert status == 0
-    assert "steps = 1  [set]" in printed and "rate = 0.5  [default]" in printed
-    assert "profile = 'smoke'  [set]" in printed
-    assert not (suite.parent / "runs").exists()
-
-
-def test_saving_writes_a_clean_notebook_back(suite):
-    source = suite / "01_one.ipynb"
-    assert batch.run_notebooks(["01"], profile="laptop", save=True) == 0
-    saved = nbformat.read(source, as_version=4)
-    assert texts(source) == "one None\n"
-    assert [c.execution_count for c in saved.cells if c.cell_type == "code"] == [1, 2]
-    written = notebook("print('one', steps)")
-    assert [c.source for c in saved.cells] == [c.source for c in written.cells]
-    assert saved.metadata.kernelspec.name == "python3"
-    assert "papermill" not in source.read_text()
-
-
-def test_a_failed_notebook_is_not_saved(suite):
-    before = (suite / "02_two.ipynb").read_bytes()
-    assert batch.run_notebooks(["02"], profile="laptop", save=True) == 1
-    assert (suite / "02_two.ipynb").read_bytes() == before
-
-
-@pytest.mark.parametrize(("profile", "settings"), [("smoke", {}), ("laptop", {"seed": 1})])
-def test_outputs_for_readers_come_from_the_notebook_as_it_stands(suite, profile, settings):
-    with pytest.raises(ValueError, match="--save keeps outputs"):
-        batch.run_notebooks(["01"], profile=profile, settings=settings, save=True)
-
-
-# --- outputs ------------------------------------------------------------------------------------
-
-
-def test_cleaning_removes_widgets_timings_and_paths():
-    made = notebook("x", "y")
-    made.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {}}
-    made.metadata["papermill"] = {"input_path": "/somewhere"}
-    cell = made.cells[2]
-    cell.execution_count = 9
-    cell.metadata.update(tags=["check"], papermill={"duration": 1}, execution={"iopub": 1})
-    view = {WIDGET_VIEW: {"model_id": "1"}, "text/plain": "Slider()"}
-    new = nbformat.v4.new_output
-    cell.outputs = [
-        new("display_data", data=dict(view)),
-        new("display_data", data={**view, "image/png": "abc"}),
-        new("stream", text=f"wrote {Path.home()}/x and {sys.prefix}/lib\n"),
-        new("execute_result", data={"text/plain": f"'{sys.prefix}'"}, execution_count=9),
-    ]
-    clean = clean_notebook(made)
-    assert "widgets" not in clean.metadata and "papermill" not in clean.metadata
-    assert clean.cells[2].metadata == {"tags": ["check"]}
-    picture, printed, value = clean.cells[2].outputs
-    assert set(picture.data) == {"text/plain", "image/png"}
-    assert str(Path.home()) not in printed.text and sys.prefix not in printed.text
-    assert value.data["text/plain"] == "'<environment>'"
-    assert clean.cells[2].execution_count == value.execution_count == 1
-    nbformat.validate(clean)
-
-
-def png(pixels: np.ndarray) -> str:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return base64.b64encode(stream.getvalue()).decode()
-
-
-def pixels_of(data: str) -> np.ndarray:
-    return np.array(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), dtype=float)
-
-
-def test_pictures_become_lighter_and_look_the_same():
-    rng = np.random.default_rng(0)
-    photo = np.linspace(40, 200, 96)[:, None, None] + rng.normal(0, 6, (96, 96, 1))
-    photo = (photo + np.array([0, 12, 25])).clip(0, 255).astype(np.uint8)
-    kind, light = lighter(png(photo))
-    assert kind == "image/jpeg" and len(light) < 0.5 * len(png(photo))
-    error = pixels_of(light) - photo
-    assert np.abs(error).mean() < 4 and abs(error.mean()) < 1
-
-    chart = np.full((120, 160, 3), 255, np.uint8)
-    chart[10:20] = (200, 30, 40)
-    chart[rng.random((120, 160)) < 0.2] = (20, 60, 200)
-    kind, light = lighter(png(chart))
-    assert kind == "image/png" and len(light) < len(png(chart))
-    assert (pixels_of(light) == chart).all(), "few colours stay exact"
-
-    glass = np.dstack([photo, np.full((96, 96), 128, np.uint8)])
-    assert lighter(png(glass)) == ("image/png", png(glass)), "transparency stays"
-    assert lighter("abc") == ("image/png", "abc")
-
-
-def test_cleaning_makes_pictures_lighter():
-    made = notebook("x")
-    noise = np.random.default_rng(1).integers(90, 120, (96, 96, 3), dtype=np.uint8)
-    made.cells[2].outputs = [nbformat.v4.new_output("display_data", data={"image/png": png(noise)})]
-    (output,) = clean_notebook(made).cells[2].outputs
-    ((kind, data),) = output.data.items()
-    assert kind == "image/jpeg" and len(data) < 0.6 * len(png(noise))
-    nbformat.validate(made)
-
-
-def test_a_notebook_too_large_to_commit_is_not_saved(tmp_path):
-    source, executed = write(tmp_path, "x"), tmp_path / "executed.ipynb"
-    before = source.read_bytes()
-    large = notebook("x")
-    large.cells[2].outputs = [nbformat.v4.new_output("stream", text="a" * MAX_BYTES)]
-    nbformat.write(large, executed)
-    with pytest.raises(ValueError, match="tiny.ipynb would have 1.0 MB"):
-        save_back(executed, source)
-    assert source.read_bytes() == before
-
-
-def test_the_report_is_one_file_with_the_pictures_inside(tmp_path):
-    made = notebook("secret_code()")
-    made.cells[2].outputs = [nbformat.v4.new_output("display_data", data={"image/png": "iVBORw0"})]
-    nbformat.write(made, tmp_path / "a.ipynb")
-    report = html_report(tmp_path / "a.ipynb", tmp_path / "report.html").read_text()
-    assert "data:image/png;base64,iVBORw0" in report
-    assert "secret_code" not in report
-    html_report(tmp_path / "a.ipynb", tmp_path / "report.html", show_code=True)
-    assert "secret_code" in (tmp_path / "report.html").read_text()
-
-
-DEMO_CELL = """
-from pathlib import Path
-import os
-folder = Path(os.environ["MESSI_RUNS"]) / run_name
-folder.mkdir(parents=True, exist_ok=True)
-for name in FILES:
-    (folder / name).write_text("x")
-"""
-
-
-def test_the_demo_says_what_it_made_and_where(suite, capsys):
-    files = ["before_1.png", "after_1.png", "after_2.png", "metrics.json"]
-    write(suite, f"FILES = {files}", DEMO_CELL, name="00_start_here.ipynb")
-    folder = suite.parent / "runs" / "demo"
-    folder.mkdir(parents=True)
-    (folder / "after_stale.png").write_text("of an earlier run")
-    assert batch.demo(profile="smoke") == 0
-    made = {p.name for p in folder.iterdir()}
-    assert {*files, "report.html", "00_start_here.ipynb"} <= made
-    assert "after_stale.png" not in made
-    printed = capsys.readouterr().out
-    assert str(folder) in printed and "after_*.png (2 pictures)" in printed
-
-
-def test_the_demo_fails_when_a_promised_file_is_missing(suite, capsys):
-    write(suite, "FILES = ['before_1.png']", DEMO_CELL, name="00_start_here.ipynb")
-    assert batch.demo(profile="smoke") == 1
-    assert "left no after_*.png, metrics.json" in capsys.readouterr().err

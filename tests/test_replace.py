@@ -289,7 +289,7 @@ class TestFolder:
     def test_missing_weights_name_the_file(self, tmp_path, monkeypatch):
         save(tmp_path / "in" / "a.png", scene(*TWO))
         monkeypatch.setattr("messi_lib.runs.weights_dir", lambda: tmp_path / "weights")
-        with pytest.raises(FileNotFoundError, match=r"weights.*inpainter\.safetensors"):
+        with pytest.raises(FileNotFoundError, match=r"weights.*layer\.safetensors"):
             replace_folder([tmp_path / "in"], tmp_path / "out", segmenter=find_red)
         assert not (tmp_path / "out").exists()
 

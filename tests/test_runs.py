@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import threading
@@ -57,6 +58,23 @@ def test_the_device_can_be_chosen(monkeypatch):
     monkeypatch.setenv("MESSI_DEVICE", "toaster")
     with pytest.raises(ValueError, match="MESSI_DEVICE='toaster' is no device: use cpu"):
         runs.device()
+
+
+def test_float32_products_use_tf32_on_a_gpu_only_and_are_told_once(monkeypatch):
+    told = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", told.append)
+    monkeypatch.setattr(runs, "_allow_tf32", functools.cache(runs._allow_tf32.__wrapped__))
+    monkeypatch.setenv("MESSI_DEVICE", "cpu")
+    runs.device()
+    monkeypatch.delenv("MESSI_DEVICE")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    runs.device()
+    assert told == []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert runs.device() == torch.device("cuda")
+    monkeypatch.setenv("MESSI_DEVICE", "cuda:1")
+    assert runs.device() == torch.device("cuda:1")
+    assert told == ["high"]
 
 
 def draw(*key) -> float:

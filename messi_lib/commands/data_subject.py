@@ -6,9 +6,9 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import FlagCreatePairsOff, Positional
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 Flag = FlagCreatePairsOff[bool]
+# To tyro no folder at all is a choice, with an empty default in the help; the command refuses it.
+Folders = Annotated[
+    tuple[Path, ...], arg(metavar="FOLDER [FOLDER ...]", help_behavior_hint="(required)")
+]
 ENCODER = "tf_efficientnet_lite0"  # its weights come with a package: no download
 
 
@@ -49,7 +53,7 @@ class DataSubject:
     list photos for --accept or --reject and run the same command again: it takes seconds.
     """
 
-    folders: Positional[tuple[Path, ...]]  # folders of photos, searched recursively
+    folders: Positional[Folders]  # folders of photos, searched recursively
     out: Path  # folder for the reports: new, or of this same command
     accept: Path | None = None  # text file of photos to keep, one path a line
     reject: Path | None = None  # text file of photos to leave out, one path a line

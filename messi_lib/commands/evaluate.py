@@ -6,9 +6,9 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import FlagCreatePairsOff, Positional
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ..consistency.denoiser import Denoiser
 
 Flag = FlagCreatePairsOff[bool]
+FolderA = Annotated[Path, arg(metavar="DIR_A")]
+FolderB = Annotated[Path, arg(metavar="DIR_B")]
 PITCH = "pitch"  # in place of a folder: the procedural world
 SHIPPED = "shipped"
 HELD_OUT = 217  # photos of the procedural world that a generator never saw: a fifth of 1,087
@@ -177,8 +179,8 @@ def _versions() -> dict[str, str]:
 class EvaluateFid:
     """Measure FID and KID between two folders; JSON on standard output."""
 
-    dir_a: Positional[Path]  # folder of images, for instance drawn ones
-    dir_b: Positional[Path]  # folder to compare with, for instance real ones
+    dir_a: Positional[FolderA]  # folder of images, for instance drawn ones
+    dir_b: Positional[FolderB]  # folder to compare with, for instance real ones
     extractor: str = "inception"  # inception, random-inception or random-conv
     size: int | None = None  # crop to squares of this side; None: as they are, or the smallest
     batch: int = 16  # images at once in the extractor

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import FlagCreatePairsOff, Positional
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from ..profiles import ReplaceConfig
 from .models import config_of
 
 Flag = FlagCreatePairsOff[bool]
+# To tyro no photo at all is a choice, with an empty default in the help; the command refuses it.
+Photos = Annotated[
+    tuple[Path, ...], arg(metavar="PHOTO [PHOTO ...]", help_behavior_hint="(required)")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +27,7 @@ class Replace(ReplaceConfig):
     photo. Outside hole and border no pixel changes.
     """
 
-    photos: Positional[tuple[Path, ...]]  # photos, and folders of photos
+    photos: Positional[Photos]  # photos, and folders of photos
     out: Path  # folder for the results
     people: str = "all"  # "all", "largest", or numbers such as 1,3 (the largest person is 1)
     # a picture of the photo's size instead: white is replaced. Grows by --grow; 0: as it is

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 Flag = FlagCreatePairsOff[bool]
+# tyro would write "(default: )" for none.
+Names = Annotated[tuple[str, ...], arg(metavar="[NAME ...]", help_behavior_hint="(default: all)")]
+Levels = Annotated[tuple[float, ...], arg(help_behavior_hint="(default: as many as --steps)")]
 
 
 def _empty_folder(out: Path) -> Path:
@@ -29,7 +32,7 @@ class Sample:
     out: Path  # new folder for the images
     n: int = 64  # how many
     steps: int = 2  # noise levels an image passes: network calls, twice as many for heun and dpm2
-    sigmas: tuple[float, ...] = ()  # these levels instead, descending: 80 0.8
+    sigmas: Levels = ()  # these levels instead, descending: 80 0.8
     seed: int = 0  # of the noise: another one, other images
     run: str | None = None  # draw from this run, as far as it has come; None: the one that ships
     model: Path | None = None  # file of a generator, instead of --run
@@ -43,6 +46,7 @@ class Sample:
         from ..consistency.ode import sample_ode
         from ..consistency.sampling import check_sigmas, sample_multistep, step_sigmas
         from ..consistency.train import load_run
+        from ..training.optimizer import drawing_autocast
 
         if self.run is not None and self.model is not None:
             raise ValueError("--run and --model both name a generator: give one of them")
@@ -58,11 +62,13 @@ class Sample:
             draw = functools.partial(sample_ode, solver=self.sampler)
         sigmas = check_sigmas(self.sigmas or step_sigmas(self.steps, denoiser), denoiser)
         out = _empty_folder(self.out)
+        place = next(denoiser.parameters()).device
         drawn = []
         for start in range(0, self.n, self.batch):
             generator = runs.seed_generator(self.seed, "sample", start)
             count = min(self.batch, self.n - start)
-            drawn += draw(denoiser, count, sigmas, generator).cpu().unbind()
+            with drawing_autocast(denoiser.config.precision, place):
+                drawn += draw(denoiser, count, sigmas, generator).cpu().unbind()
             for number in range(start, start + count):
                 images.write_png(images.to_uint8(drawn[number]), out / f"{number + 1:06d}.png")
             print(f"{start + count}/{self.n} images", flush=True)
@@ -113,7 +119,7 @@ class Notebooks:
     at the first notebook that is not done.
     """
 
-    names: Positional[tuple[str, ...]] = ()  # 02, 02_segmentation, or a path; none: all
+    names: Positional[Names] = ()  # 02, 02_segmentation, solutions, or a path
     profile: str  # smoke, laptop, overnight or gpu
     set: UseAppendAction[tuple[str, ...]] = ()  # name=value (JSON or text), once per parameter
     run: str | None = None  # name of the folder, in which to go on; None: a new one for each call

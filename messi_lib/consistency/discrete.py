@@ -113,6 +113,22 @@ def _neighbours(
     return grid[upper].to(images.device), grid[upper + 1].to(images.device)
 
 
+def _along_one_noise(
+    denoiser: Denoiser, target: Denoiser, images: Tensor, t: Tensor, r: Tensor,
+    generator: torch.Generator, **condition: Any,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """f(y + t z, t) and sg f-(y + r z, r), the same z on both sides: two tensors (B, 3, S, S)."""
+    z = draw_noise(images, generator)
+    return student_and_target(
+        denoiser,
+        target,
+        (images + broadcast(t, images) * z, t),
+        (images + broadcast(r, images) * z, r),
+        boundary=True,
+        **condition,
+    )
+
+
 def ct_loss(
     denoiser: Denoiser,
     target: Denoiser,
@@ -141,15 +157,7 @@ def ct_loss(
     """
     measure = _distance(distance)
     t, r = _neighbours(denoiser, images, scales, generator)
-    z = draw_noise(images, generator)
-    student, wanted = student_and_target(
-        denoiser,
-        target,
-        (images + broadcast(t, images) * z, t),
-        (images + broadcast(r, images) * z, r),
-        boundary=True,
-        **condition,
-    )
+    student, wanted = _along_one_noise(denoiser, target, images, t, r, generator, **condition)
     return Losses(measure(student, wanted), t)
 
 
@@ -217,13 +225,5 @@ def ict_loss(
         huber_c: c = 0.00054 sqrt(D) for D values per image: 0.03 at 32 px, 0.24 at 256 px.
     """
     t, r = _neighbours(denoiser, images, scales, generator, (p_mean, p_std))
-    z = draw_noise(images, generator)
-    student, wanted = student_and_target(
-        denoiser,
-        denoiser,
-        (images + broadcast(t, images) * z, t),
-        (images + broadcast(r, images) * z, r),
-        boundary=True,
-        **condition,
-    )
+    student, wanted = _along_one_noise(denoiser, denoiser, images, t, r, generator, **condition)
     return Losses(pseudo_huber(student, wanted, huber_c) / (t - r), t)

@@ -67,11 +67,11 @@ def edm_loss(
 
 
 def ect_partner(t: Tensor, stage: int, q: float = 2.0, k: float = 8.0, b: float = 1.0) -> Tensor:
-    """The lower noise level r(t) of easy consistency tuning (Geng et al. 2024, section 3.2).
+    """The lower noise level r(t) of easy consistency tuning (Geng et al. 2024).
 
-    r = max(0, t (1 - n(t) / q^(stage + 1))), n(t) = 1 + k sigmoid(-b t). At stage 0 and small
-    t, r = 0:
-    the target is the clean image and the loss is a diffusion loss. Later stages bring r towards t.
+    r = max(0, t (1 - n(t) / q^(stage + 1))), n(t) = 1 + k sigmoid(-b t), with the values of the
+    public code (locuslab/ect, `ECMLoss`). At stage 0 and small t, r = 0: the target is the clean
+    image and the loss is a diffusion loss. Later stages bring r towards t.
     """
     n = 1 + k * torch.sigmoid(-b * t)
     return (t * (1 - n / q ** (stage + 1))).clamp(min=0)
@@ -125,7 +125,7 @@ def ect_loss(
     huber_c: float = 0.0,
     **condition: Any,
 ) -> Losses:
-    """Easy consistency tuning (Geng et al. 2024, eq. 13): no teacher and no copy of the network.
+    """Easy consistency tuning (Geng et al. 2024): no teacher and no copy of the network.
 
     L = E 1/(t - r) d(D(y + t z, t), sg D(y + r z, r)), ln t ~ N(p_mean, p_std^2), the same z
     and the same dropout mask on both sides; where r = 0 the target is y itself.

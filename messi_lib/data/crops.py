@@ -72,24 +72,6 @@ def centre_window(height: int, width: int) -> Window:
     return (height - side) // 2, (width - side) // 2, side
 
 
-def square_window(
-    box: Box, shape: tuple[int, int], context: float = 1.3, smallest: int = 1
-) -> Window:
-    """A square around the centre of `box` (y0, x0, y1, x1), moved and shrunk to stay in the photo.
-
-    Args:
-        box: half-open, in pixels.
-        shape: height and width of the photo.
-        context: side, as a multiple of the longer side of the box.
-        smallest: least side in pixels, as far as the photo has them.
-    """
-    height, width = shape
-    y0, x0, y1, x1 = box
-    side = _side(max(y1 - y0, x1 - x0), shape, context, smallest)
-    top = _inside((y0 + y1 - side) // 2, side, height)
-    return top, _inside((x0 + x1 - side) // 2, side, width), side
-
-
 def _side(longest: int, shape: tuple[int, int], context: float, smallest: int) -> int:
     return min(max(round(longest * context), smallest, 1), *shape)
 
@@ -296,40 +278,3 @@ def centre_crop(pixels: np.ndarray, size: int) -> np.ndarray:
 def _check_region(person: np.ndarray, pixels: np.ndarray) -> None:
     if person.dtype != bool or person.shape != pixels.shape[:2]:
         raise ValueError(f"person is {person.dtype} {person.shape}, the photo {pixels.shape[:2]}")
-
-
-def person_crop(
-    pixels: np.ndarray,
-    person: np.ndarray,
-    size: int,
-    headroom: float = 0.1,
-    context: float = 1.3,
-) -> np.ndarray:
-    """The largest person of a photo, uint8 (size, size, 3); see `person_window`.
-
-    Raises:
-        ValueError: `person` is empty, or of another size than the photo.
-    """
-    check_pixels(pixels)
-    _check_region(person, pixels)
-    window = person_window(person, headroom, context, smallest=size)
-    if window is None:
-        raise ValueError("person_crop: the region is empty; use centre_crop or auto_crop")
-    return crop(pixels, window, size)
-
-
-def auto_crop(
-    pixels: np.ndarray,
-    size: int,
-    person_finder: Finder | None = None,
-    face_finder: Finder | None = None,
-    framing: Framing = Framing(),
-) -> tuple[np.ndarray, str]:
-    """The main face if one is found, else the largest person, else the middle; see `find_focus`.
-
-    Returns:
-        uint8 (size, size, 3), and which of them it is: "face", "person" or "centre".
-    """
-    check_pixels(pixels)
-    focus = find_focus(pixels, size, person_finder, face_finder, framing)
-    return crop(pixels, focus.window, size), focus.how

@@ -120,30 +120,37 @@ class ConditionedDenoiser(nn.Module):
     # What samplers and solvers ask of a denoiser.
     @property
     def shape(self) -> tuple[int, int, int]:
+        """(C, S, S) of one image, as `Denoiser.shape`."""
         return self.denoiser.shape
 
     @property
     def image_size(self) -> int:
+        """S, the side of an image in pixels."""
         return self.denoiser.image_size
 
     @property
     def config(self) -> ConsistencyConfig | None:
+        """How the denoiser was built and trained; None: nobody said."""
         return self.denoiser.config
 
     @property
     def condition_channels(self) -> int:
+        """Input channels beside the noisy image; latents take none, they come by the adapters."""
         return self.denoiser.condition_channels
 
     @property
     def sigma_data(self) -> float:
+        """Standard deviation of the images that the preconditioning reckons with."""
         return self.denoiser.sigma_data
 
     @property
     def sigma_min(self) -> float:
+        """The lowest noise level, at which a consistency function does nothing."""
         return self.denoiser.sigma_min
 
     @property
     def sigma_max(self) -> float:
+        """The highest noise level, at which sampling starts."""
         return self.denoiser.sigma_max
 
     def condition(self, latent: Tensor) -> Condition:

@@ -7,14 +7,11 @@ photo by photo, and its uncertainty by drawing photos with replacement (Efron 19
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..consistency.noise import broadcast
-from ..consistency.objectives import draw_noise
 from ..runs import seed_generator
 from .conditioned import ConditionedDenoiser
 from .train import fusion_loss
@@ -51,45 +48,6 @@ def held_out_losses(
             )
             total[part] += loss.cpu()
     return total / draws
-
-
-@torch.no_grad()
-def hole_errors(
-    conditioned: ConditionedDenoiser,
-    images: Tensor,
-    hole: Tensor,
-    latents: Tensor | None,
-    sigmas: Sequence[float],
-    *,
-    seed: int = 0,
-    batch: int = 64,
-) -> Tensor:
-    """Root mean square error inside the hole of the estimate from each noise level, (N, levels).
-
-    Args:
-        images: (N, 3, S, S). hole: bool (N, 1, S, S). latents: as in `held_out_losses`.
-
-    Raises:
-        ValueError: an empty hole.
-    """
-    area = 3 * hole.sum((1, 2, 3))
-    if not area.all():
-        raise ValueError("a photo without a hole has no error in it: leave it out")
-    place = next(conditioned.parameters()).device
-    errors = torch.empty(len(images), len(sigmas))
-    for start in range(0, len(images), batch):
-        part = slice(start, start + batch)
-        clean = images[part].to(place)
-        inject = None
-        if latents is not None:
-            inject = conditioned.inject(conditioned.condition(latents[part]))
-        for i, sigma in enumerate(sigmas):
-            z = draw_noise(clean, seed_generator(seed, "hole", i, start))
-            noisy = clean + broadcast(sigma, clean) * z
-            estimate = conditioned(noisy, sigma, inject=inject)
-            square = torch.where(hole[part].to(place), (estimate - clean).square(), 0.0)
-            errors[part, i] = (square.sum((1, 2, 3)).cpu() / area[part]).sqrt()
-    return errors
 
 
 @dataclass(frozen=True)

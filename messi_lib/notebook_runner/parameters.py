@@ -43,27 +43,31 @@ def notebooks_dir() -> Path:
 
 
 def find_notebooks(names: list[str] | tuple[str, ...] = ()) -> list[Path]:
-    """The notebooks called `names` (`02`, `02_segmentation` or a path), or all numbered ones.
+    """The notebooks called `names` (`02`, `02_segmentation`, `solutions` or a path), or all.
+
+    All are the numbered chapters and the solutions of their exercises; what else a reader keeps in
+    the folder is run by its path only.
 
     Raises:
         ValueError: a name that fits none, or more than one.
     """
-    numbered = sorted(notebooks_dir().glob("[0-9][0-9]_*.ipynb"))
+    suite = sorted(notebooks_dir().glob("[0-9][0-9]_*.ipynb"))
+    suite += notebooks_dir().glob("solutions.ipynb")
     if not names:
-        if not numbered:
+        if not suite:
             raise ValueError(f"no notebooks in {notebooks_dir()}: is this the repository?")
-        return numbered
+        return suite
     found = []
     for name in names:
         if name.endswith(".ipynb") and Path(name).is_file():
             found.append(Path(name).resolve())
             continue
         stem = Path(name).name.removesuffix(".ipynb")
-        fits = [p for p in numbered if p.stem == stem] or [
-            p for p in numbered if stem and p.stem.startswith(stem)
+        fits = [p for p in suite if p.stem == stem] or [
+            p for p in suite if stem and p.stem.startswith(stem)
         ]
         if len(fits) != 1:
-            raise unknown("notebook", name, [p.stem for p in numbered])
+            raise unknown("notebook", name, [p.stem for p in suite])
         found.append(fits[0])
     return found
 

@@ -74,3 +74,12 @@ def autocast(precision: str, place: torch.device) -> torch.autocast:
     native = place.type == "cuda" and torch.cuda.is_bf16_supported()
     wanted = precision == "bf16" or (precision == "auto" and native)
     return torch.autocast(place.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+def drawing_autocast(precision: str, place: torch.device) -> torch.autocast:
+    """`autocast` for sampling: as in the training on a GPU, and float32 everywhere else.
+
+    A CPU thus draws the same images bit for bit, whatever the training's precision was. Speed and
+    quality of samples in bf16 have not been measured on a GPU yet.
+    """
+    return autocast(precision if place.type == "cuda" else "fp32", place)

@@ -40,9 +40,14 @@ def proportions(image):
     return red.any(0).sum() / red.any(1).sum()
 
 
+def cut(pixels, person, size):
+    """The largest person of a photo, uint8 (size, size, 3)."""
+    return crops.crop(pixels, crops.person_window(person, smallest=size), size)
+
+
 def test_a_square_person_stays_square():
     pixels, person = photo_with((40, 90, 70, 120))
-    for image in (crops.centre_crop(pixels, 60), crops.person_crop(pixels, person, 60)):
+    for image in (crops.centre_crop(pixels, 60), cut(pixels, person, 60)):
         assert image.shape == (60, 60, 3) and image.dtype == np.uint8
         assert proportions(image) == pytest.approx(1, abs=0.07)
     assert proportions(stretched(pixels, 60)) == pytest.approx(0.6, abs=0.07)  # post-mortem 8
@@ -57,7 +62,7 @@ def test_a_person_that_fits_is_whole_wherever_it_stands(box):
     y0, x0, y1, x1 = box
     assert top <= y0 and left <= x0 and top + side >= y1 and left + side >= x1
     assert top >= 0 and left >= 0 and top + side <= 120 and left + side <= 200
-    kept = (crops.person_crop(pixels, person, 64)[..., 0] > 127).sum()
+    kept = (cut(pixels, person, 64)[..., 0] > 127).sum()
     assert kept > 0.02 * 64 * 64
 
 
@@ -65,7 +70,7 @@ def test_the_centre_crop_loses_a_person_at_the_side():
     """Post-mortem 9, and the fix."""
     pixels, person = photo_with((20, 165, 110, 199))
     assert (crops.centre_crop(pixels, 64)[..., 0] > 127).sum() == 0
-    assert (crops.person_crop(pixels, person, 64)[..., 0] > 127).sum() > 200
+    assert (cut(pixels, person, 64)[..., 0] > 127).sum() > 200
 
 
 def test_a_person_too_long_for_a_square_keeps_the_head():
@@ -96,12 +101,6 @@ def test_a_distant_person_is_not_blown_up():
     assert crops.person_window(person, smallest=500)[2] == 120  # the photo has no more
 
 
-def test_square_window_keeps_the_box_and_the_photo():
-    assert crops.square_window((50, 90, 70, 110), (120, 200), context=2) == (40, 80, 40)
-    assert crops.square_window((0, 190, 20, 200), (120, 200), context=2) == (0, 160, 40)
-    assert crops.square_window((0, 0, 120, 200), (120, 200)) == (0, 40, 120)
-
-
 def test_shrinking_does_not_alias():
     """Stripes of one pixel become an even grey; every fourth pixel alone would be white."""
     pixels = np.zeros((128, 128, 3), np.uint8)
@@ -111,7 +110,7 @@ def test_shrinking_does_not_alias():
     assert pixels[::4, ::4].min() == 255
 
 
-def test_auto_asks_the_finder_and_falls_back():
+def test_the_finder_is_asked_and_the_middle_is_the_fallback():
     pixels, person = photo_with((20, 160, 110, 199))
     asked = []
 
@@ -119,24 +118,21 @@ def test_auto_asks_the_finder_and_falls_back():
         asked.append(image.shape)
         return person
 
-    image, how = crops.auto_crop(pixels, 48, finder)
-    assert how == "person" and asked == [(120, 200, 3)]
-    assert np.array_equal(image, crops.person_crop(pixels, person, 48))
-    image, how = crops.auto_crop(pixels, 48, lambda p: np.zeros(p.shape[:2], bool))
-    assert how == "centre" and np.array_equal(image, crops.centre_crop(pixels, 48))
-    assert crops.auto_crop(pixels, 48)[1] == "centre"
+    focus = crops.find_focus(pixels, 48, finder)
+    assert focus.how == "person" and asked == [(120, 200, 3)]
+    assert focus.window == crops.person_window(person, smallest=48)
+    focus = crops.find_focus(pixels, 48, lambda p: np.zeros(p.shape[:2], bool))
+    assert focus.how == "centre" and focus.window == crops.centre_window(120, 200)
+    assert crops.find_focus(pixels, 48).how == "centre"
 
 
 def test_bad_arguments_are_named():
-    pixels, person = photo_with((20, 20, 40, 40))
+    pixels, _ = photo_with((20, 20, 40, 40))
     with pytest.raises(ValueError, match="does not lie inside a photo of 200x120"):
         crops.crop(pixels, (0, 150, 64), 32)
     with pytest.raises(ValueError, match="size=0"):
         crops.centre_crop(pixels, 0)
-    with pytest.raises(ValueError, match="region is empty"):
-        crops.person_crop(pixels, np.zeros_like(person), 32)
-    with pytest.raises(ValueError, match="person is bool"):
-        crops.person_crop(pixels, person[:10], 32)
+    assert crops.person_window(np.zeros((120, 200), bool)) is None  # nobody there is no error
 
 
 # --- faces ---------------------------------------------------------------------------------------
@@ -247,7 +243,7 @@ def test_the_largest_sure_face_is_the_main_one():
     assert crops.main_face(np.zeros((0, 5), np.float32)) is None
 
 
-def test_auto_prefers_the_face_then_the_person_then_the_middle():
+def test_the_face_comes_first_then_the_person_then_the_middle():
     pixels, person = photo_with((20, 10, 110, 49))
 
     def nobody(photo):
@@ -259,14 +255,14 @@ def test_auto_prefers_the_face_then_the_person_then_the_middle():
     def faceless(photo):
         return np.zeros((0, 5), np.float32)
 
-    image, how = crops.auto_crop(pixels, 32, lambda p: person, face)
+    focus = crops.find_focus(pixels, 32, lambda p: person, face)
     window = crops.face_window((150, 30, 170, 54), (120, 200), smallest=32)
-    assert how == "face" and np.array_equal(image, crops.crop(pixels, window, 32))
+    assert focus.how == "face" and focus.window == window
     tight = crops.Framing(face_context=2)
     assert crops.find_focus(pixels, 32, None, face, tight).window[2] == 48
-    image, how = crops.auto_crop(pixels, 32, lambda p: person, faceless)
-    assert how == "person" and np.array_equal(image, crops.person_crop(pixels, person, 32))
-    assert crops.auto_crop(pixels, 32, nobody, faceless)[1] == "centre"
+    focus = crops.find_focus(pixels, 32, lambda p: person, faceless)
+    assert focus.how == "person" and focus.window == crops.person_window(person, smallest=32)
+    assert crops.find_focus(pixels, 32, nobody, faceless).how == "centre"
 
 
 def test_impossible_faces_and_framings_are_named():
@@ -278,7 +274,7 @@ def test_impossible_faces_and_framings_are_named():
         crops.face_window((10, 10, 30, 40), (120, 200), context=0.5)
     pixels, _ = photo_with((20, 10, 110, 49))
     with pytest.raises(ValueError, match="person is bool"):
-        crops.auto_crop(pixels, 32, lambda p: np.ones((5, 5), bool))
+        crops.find_focus(pixels, 32, lambda p: np.ones((5, 5), bool))
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="shared/data/messi_photos is absent")

@@ -2,62 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from curated import listing, table
 from PIL import Image
 
 import messi_lib
 from messi_lib.cli import main
 from messi_lib.data import curate as module
 from messi_lib.data import measured
-from messi_lib.data.curate import curate, photos_in
+from messi_lib.data.curate import curate
 from messi_lib.data.measured import measure_all
-from messi_lib.data.photo_lists import as_line, read_list
-from messi_lib.data.pitch import subject_scene
+from messi_lib.data.photo_lists import read_list
 from messi_lib.data.splits import read_split
 from messi_lib.data.subject import photos_of
 
 REAL = Path(messi_lib.__file__).parents[1].parent / "shared" / "data" / "messi_photos"
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    return [subject_scene(9, index, 192).image for index in range(6)]
-
-
-@pytest.fixture
-def photos(tmp_path, scenes, monkeypatch):
-    """Six scenes, a smaller copy of the first, its exact copy, a tiny photo and a broken file."""
-    monkeypatch.setenv("MESSI_DATA", str(tmp_path / "messi"))
-    folder = tmp_path / "photos"
-    (folder / "more").mkdir(parents=True)
-    for number, scene in enumerate(scenes):
-        Image.fromarray(scene).save(folder / f"{number}.png")
-    small = Image.fromarray(scenes[0]).resize((150, 150))
-    small.save(folder / "more" / "copy of 0.jpg", quality=80)
-    (folder / "more" / "same.png").write_bytes((folder / "0.png").read_bytes())
-    Image.fromarray(subject_scene(9, 77, 32).image).save(folder / "tiny.png")
-    (folder / "broken.jpg").write_bytes(b"no photo")
-    return folder
-
-
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
-
-
-def table(out: Path) -> dict[str, dict]:
-    with open(out / "report.csv", newline="", encoding="utf-8") as file:
-        return {row["photo"]: row for row in csv.DictReader(file)}
-
-
-def listing(path: Path, *lines: str) -> Path:
-    path.write_text("\n".join(lines))
-    return path
 
 
 # --- what is written ----------------------------------------------------------------------------
@@ -233,137 +196,6 @@ def test_the_embedding_is_that_of_the_face_if_there_is_one(photos):
     assert seen == [(60, 60, 3)] and entry.of_face
     (entry,) = measure_all([photos / "1.png"], lambda p: faces(p) / 4, embed, "tiny faces")
     assert seen[1] == (192, 192, 3) and not entry.of_face
-
-
-# --- any photo, any name ------------------------------------------------------------------------
-
-
-def test_every_mode_and_format(tmp_path, out, scenes, monkeypatch):
-    monkeypatch.setenv("MESSI_DATA", str(tmp_path / "messi"))
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    images = [Image.fromarray(scene) for scene in scenes]
-    grey = np.asarray(images[0].convert("L")).astype(np.uint16) * 257
-    Image.fromarray(grey).save(folder / "16 bit.png")
-    images[1].convert("CMYK").save(folder / "cmyk.jpg")
-    frames = [images[2], images[3]]
-    frames[0].save(folder / "moving.webp", save_all=True, append_images=frames[1:], quality=90)
-    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
-    images[4].save(folder / "photo.avif")
-    palette = images[5].quantize(64)
-    palette.info["transparency"] = 3
-    palette.save(folder / "palette.png", transparency=3)
-    turned = images[0].transpose(Image.Transpose.ROTATE_90)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise
-    turned.save(folder / "turned.jpg", exif=exif, quality=92)
-    images[1].save(folder / "UPPER.WEBP")
-    Image.new("RGB", (1, 1), "white").save(folder / "one.png")
-    Image.new("RGB", (150, 150)).save(folder / "black.png")
-    result = curate([folder], out)
-    rows = table(out)
-    assert not any(photo.problem for photo in result.photos)
-    copies = {name: row["reasons"] for name, row in rows.items() if "duplicate" in row["reasons"]}
-    pairs = [{"16 bit.png", "turned.jpg"}, {"cmyk.jpg", "UPPER.WEBP"}]
-    pairs += [{"moving.webp", "moving.gif"}]  # both show the first frame
-    for pair in pairs:
-        (dropped,) = pair & copies.keys()
-        (kept,) = pair - {dropped}
-        assert copies[dropped].split(";")[0] == f"duplicate_of:{kept}"
-    assert len(copies) == len(pairs)
-    assert rows["one.png"]["verdict"] == "reject" and rows["black.png"]["verdict"] == "keep"
-
-
-def test_any_name_survives_csv_html_and_lists(tmp_path, out, scenes, monkeypatch):
-    monkeypatch.setenv("MESSI_DATA", str(tmp_path / "messi"))
-    folder = tmp_path / "pho,tos"
-    folder.mkdir()
-    names = ["two\nlines.png", "照片, ü.png", " spaces .png", "#1.png", '"quoted"<b>.png']
-    for name, scene in zip(names, scenes):
-        Image.fromarray(scene).save(folder / name)
-    curate([folder], out, holdout=0)
-    assert set(table(out)) == set(names) == set(read_list(out / "kept.txt"))
-    assert {path.name for path in photos_of(out)} == set(names)
-    reject = listing(tmp_path / "no.txt", *map(as_line, names[:3]))
-    assert curate([folder], out, reject=reject).complaints == []
-    assert {path.name for path in photos_of(out)} == set(names[3:])
-    page = (out / "report.html").read_text()
-    assert "<b>.png" not in page and "&lt;b&gt;.png" in page
-
-
-def test_two_folders_with_equal_names(tmp_path, out, scenes, monkeypatch):
-    monkeypatch.setenv("MESSI_DATA", str(tmp_path / "messi"))
-    for number, folder in enumerate(("a", "b")):
-        (tmp_path / folder).mkdir()
-        Image.fromarray(scenes[number]).save(tmp_path / folder / "x.png")
-    folders = [tmp_path / "a", tmp_path / "b"]
-    reject = listing(tmp_path / "no.txt", "x.png")
-    result = curate(folders, out, reject=reject)
-    assert set(table(out)) == {str(tmp_path / "a" / "x.png"), str(tmp_path / "b" / "x.png")}
-    assert "may be any of 2 photos" in result.complaints[0] and len(result.kept()) == 2
-    listing(reject, str(tmp_path / "a" / "x.png"))
-    assert [photo.path for photo in curate(folders, out, reject=reject).kept()] == [
-        tmp_path / "b" / "x.png"
-    ]
-
-
-def test_one_photo_and_links_in_a_circle(tmp_path, out, scenes, monkeypatch):
-    monkeypatch.setenv("MESSI_DATA", str(tmp_path / "messi"))
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    Image.fromarray(scenes[0]).save(folder / "only.png")
-    (folder / "round").symlink_to(folder)
-    (folder / "self.png").symlink_to(folder / "self.png")
-    (folder / "gone.png").symlink_to(folder / "absent.png")
-    (folder / "again.png").symlink_to(folder / "only.png")
-    result = curate([folder], out, holdout=0.5)
-    assert len(result.photos) == 1 == len(photos_of(out))
-    assert result.photos[0].split == "train"
-
-
-# --- bad input ----------------------------------------------------------------------------------
-
-
-def test_bad_folders(photos, tmp_path, out):
-    with pytest.raises(FileNotFoundError, match="absent"):
-        curate([tmp_path / "absent"], out)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty holds no photos"):
-        curate([tmp_path / "empty"], out)
-    with pytest.raises(ValueError, match="no input"):
-        curate([], out)
-    (tmp_path / "empty" / "x.jpg").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="none of 1 photos can be read"):
-        curate([tmp_path / "empty"], out)
-    with pytest.raises(ValueError, match="is an input folder"):
-        curate([photos], photos)
-    with pytest.raises(ValueError, match="holds other files"):
-        curate([photos], tmp_path)
-    with pytest.raises(ValueError, match="is a file"):
-        curate([photos], photos / "1.png")
-    with pytest.raises(ValueError, match="holdout=1"):
-        curate([photos], out, holdout=1)
-    assert not out.exists()
-
-
-def test_out_inside_an_input_folder_is_no_input(photos):
-    inside = photos / "report"
-    curate([photos], inside)
-    Image.new("RGB", (150, 150)).save(inside / "added.png")
-    assert len(photos_in([photos], inside)) == 10
-    assert len(curate([photos], inside).photos) == 10
-
-
-def test_a_photo_in_both_lists_is_an_error_and_changes_nothing(photos, out, tmp_path):
-    curate([photos], out)
-    before = (out / "report.csv").read_bytes()
-    accept = listing(tmp_path / "yes.txt", "1.png")
-    reject = listing(tmp_path / "no.txt", str(photos / "1.png"))
-    with pytest.raises(ValueError, match="1.png is in .*yes.txt and in .*no.txt"):
-        curate([photos], out, accept=accept, reject=reject)
-    with pytest.raises(FileNotFoundError, match="absent.txt"):
-        curate([photos], out, accept=tmp_path / "absent.txt")
-    assert (out / "report.csv").read_bytes() == before
 
 
 # --- the command --------------------------------------------------------------------------------

@@ -6,10 +6,10 @@ from torch import nn
 
 from messi_lib.consistency.denoiser import build_denoiser
 from messi_lib.fusion.conditioned import ConditionedDenoiser
-from messi_lib.fusion.study import held_out_losses, hole_errors, paired_bootstrap
+from messi_lib.fusion.study import held_out_losses, paired_bootstrap
 from messi_lib.fusion.train import blank, context_latents, fusion_loss, train_fusion
 from messi_lib.profiles import ConsistencyConfig, FusionConfig, SegmentationConfig, preset
-from messi_lib.runs import Run, seed_generator
+from messi_lib.runs import Run
 from messi_lib.segmentation.model import PersonSegmenter
 from tests.consistency.toys import tiny_denoiser
 
@@ -174,16 +174,12 @@ def test_true_latents_beat_shuffled_ones_where_they_tell_the_answer(tmp_path):
     images = half.expand(n, 3, 16, 16) + 0.05 * torch.randn(n, 3, 16, 16, generator=generator(8))
     feature = torch.randn(24, generator=generator(9))[None, :, None, None]
     latents = (feature * half[..., ::8]).expand(n, 24, 2, 2)
-    hole = torch.zeros(n, 1, 16, 16, dtype=torch.bool)
-    hole[..., 4:12, 4:12] = True
     config = dataclasses.replace(CONFIG, steps=80, batch=8, lr=3e-3, clip=1.0, log_every=80,
                                  save_every=80, stage=0)  # fmt: skip
-    losses, errors = {}, {}
+    losses = {}
     for shuffled in (False, True):
         torch.manual_seed(0)
-        denoiser = build_denoiser(
-            preset(ConsistencyConfig, "smoke", ect_p_mean=1.0, ect_p_std=1.0)
-        )
+        denoiser = build_denoiser(preset(ConsistencyConfig, "smoke", ect_p_mean=1.0, ect_p_std=1.0))
         nn.init.normal_(denoiser.unet.out[2].weight, std=0.1)  # or nothing would reach the output
         nn.init.zeros_(denoiser.unet.input_blocks[0][0].weight)  # it sees the condition only
         made = ConditionedDenoiser(denoiser, 24, inner_dim=16)
@@ -192,38 +188,14 @@ def test_true_latents_beat_shuffled_ones_where_they_tell_the_answer(tmp_path):
                      quiet=True)  # fmt: skip
         photos_and_latents = images[held_out], latents[held_out]
         losses[shuffled] = held_out_losses(made, *photos_and_latents, stage=0, draws=2)
-        errors[shuffled] = hole_errors(
-            made, images[held_out], hole[held_out], latents[held_out], [4.0]
-        )[:, 0]
-    for measured in (losses, errors):
-        difference = paired_bootstrap(measured[False], measured[True])
-        assert difference.clear and difference.mean < 0, difference
+    difference = paired_bootstrap(losses[False], losses[True])
+    assert difference.clear and difference.mean < 0, difference
 
 
 def test_arms_see_the_same_levels_and_noise():
-    images, hole = photos(9)
+    images, _ = photos(9)
     made = conditioned(24)
     latents = torch.randn(9, 24, 4, 4, generator=generator(2))
     plain = held_out_losses(made, images, None, draws=2, batch=4)
     assert torch.equal(held_out_losses(made, images, latents, draws=2, batch=4), plain)
     assert not torch.equal(held_out_losses(made, images, None, draws=2, batch=4, seed=1), plain)
-    errors = hole_errors(made, images, hole, None, [0.5, 20.0])
-    assert errors.shape == (9, 2) and torch.equal(
-        hole_errors(made, images, hole, latents, [0.5, 20.0]), errors
-    )
-
-
-def test_errors_count_the_hole_only():
-    images, hole = photos(4)
-    made = conditioned(24)
-    nn.init.zeros_(made.denoiser.unet.out[2].weight)
-    nn.init.zeros_(made.denoiser.unet.out[2].bias)  # the estimate is c_skip times the noisy image
-    sigma = 2.0
-    (error,) = hole_errors(made, images[:1], hole[:1], None, [sigma], seed=3)[0].tolist()
-    z = torch.randn(1, 3, 16, 16, generator=seed_generator(3, "hole", 0, 0))
-    shifted = sigma - made.sigma_min
-    estimate = 0.25 / (shifted**2 + 0.25) * (images[:1] + sigma * z)
-    inside = (estimate - images[:1])[hole[:1].expand(1, 3, 16, 16)]
-    assert error == pytest.approx(inside.square().mean().sqrt().item(), rel=1e-4)
-    with pytest.raises(ValueError, match="without a hole"):
-        hole_errors(made, images, torch.zeros_like(hole), None, [1.0])

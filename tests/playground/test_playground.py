@@ -6,75 +6,26 @@ import ast
 import dataclasses
 import inspect
 import io
-import re
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
 import pytest
-import torch
-from consistency.toys import GaussianDenoiser
 from PIL import Image
 
 from messi_lib.consistency.denoiser import build_denoiser
 from messi_lib.consistency.train import export_denoiser
 from messi_lib.playground import playground as module
-from messi_lib.playground.painter import pack_region
-from messi_lib.playground.playground import OWN, Playground, explain
-from messi_lib.playground.session import Cancelled
+from messi_lib.playground.playground import OWN, Playground
 from messi_lib.profiles import ConsistencyConfig, preset
 from messi_lib.runs import Run
 from messi_lib.segmentation.infer import Segmentation
 from messi_lib.segmentation.people import people_from
+from playground.pressed import pixels_of, playground, press, stroke, text
 from playground.scenes import CONFIG, ONE, TWO, find_red, painted, scene
 
-
-class Slow(GaussianDenoiser):
-    """Each network call waits until the test lets it go on."""
-
-    def __init__(self):
-        super().__init__(image_size=16)
-        self.entered, self.go = threading.Semaphore(0), threading.Semaphore(0)
-
-    def forward(self, *arguments, **options):
-        self.entered.release()
-        assert self.go.acquire(timeout=20), "the test forgot this call"
-        return super().forward(*arguments, **options)
-
-
-@pytest.fixture(autouse=True)
-def samples(tmp_path, monkeypatch):
-    """Two sample photos, a and b."""
-    folder = tmp_path / "samples"
-    folder.mkdir()
-    Image.fromarray(scene(ONE)).save(folder / "a.png")
-    Image.fromarray(scene(TWO)).save(folder / "b.png")
-    monkeypatch.setattr(module, "samples_dir", lambda: folder)
-    return folder
-
-
-def playground(photo=None, denoiser=None, segmenter=find_red, config=CONFIG) -> Playground:
-    return Playground(photo, segmenter, denoiser or GaussianDenoiser(image_size=16), config)
-
-
-def text(play: Playground) -> str:
-    return re.sub("<[^>]*>", "", play.controls.message.value)
-
-
-def pixels_of(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)))
-
-
-def stroke(play: Playground, hole: np.ndarray) -> None:
-    """What a finished stroke in the browser does."""
-    play.painter.set_state({"ink": memoryview(pack_region(hole))})
-
-
-def press(play: Playground, button) -> None:
-    button.click()
-    assert play.wait(20)
+pytestmark = pytest.mark.usefixtures("samples")
 
 
 def test_three_clicks_from_a_sample_to_a_result():
@@ -263,115 +214,10 @@ def test_a_run_in_place_of_a_photo(tmp_path, monkeypatch):
         Playground(run="yours")
 
 
-def test_cancel_stops_within_one_network_call():
-    slow = Slow()
-    play = playground(denoiser=slow)
-    play.controls.steps.value = 30
-    play.find_people()
-    play.controls.generate.click()
-    assert slow.entered.acquire(timeout=20)
-    assert not play.controls.cancel.disabled and play.controls.generate.disabled
-    play.controls.cancel.click()
-    assert text(play) == "cancelling ..."
-    slow.go.release()  # the call under way comes to its end, and no other begins
-    assert play.wait(20)
-    assert len(slow.calls) == 1
-    assert text(play) == "cancelled: nothing was changed"
-    assert play.session.rounds == [] and play.controls.progress.value == 0
-    assert play.controls.cancel.disabled and not play.controls.generate.disabled
-
-
-def test_cancel_is_for_generations_only():
-    entered, go = threading.Event(), threading.Event()
-
-    def finder(pixels):
-        entered.set()
-        assert go.wait(20)
-        return find_red(pixels)
-
-    play = playground(segmenter=finder)
-    play.controls.find.click()
-    assert entered.wait(20) and play.controls.cancel.disabled
-    play.cancel()  # from a cell: it says nothing, and does not meet the next generation
-    go.set()
-    assert play.wait(20) and text(play).startswith("1 person found")
-    play.generate()
-    assert len(play.session.rounds) == 1
-
-
 def test_a_configuration_beyond_the_sliders_is_kept():
     config = dataclasses.replace(CONFIG, steps=60, grow=0.5, feather=0.4)
     controls = playground(config=config).controls
     assert (controls.steps.value, controls.grow.value, controls.feather.value) == (60, 0.5, 0.4)
-
-
-def test_the_caller_is_free_while_it_generates_and_a_second_click_does_nothing():
-    slow = Slow()
-    play = playground(denoiser=slow)
-    play.find_people()
-    play.controls.generate.click()  # returns at once
-    assert slow.entered.acquire(timeout=20)
-    assert not play.wait(0)
-    play.controls.generate.click()
-    play.controls.find.click()
-    stroke(play, painted(TWO))  # belongs to the next result
-    assert text(play) == "generating: step 1 of 3"
-    for _ in range(3):
-        slow.go.release()
-    assert play.wait(20)
-    ((made,),) = play.session.rounds
-    assert np.array_equal(made.painted, painted(ONE))
-    assert np.array_equal(play.painter.hole, painted(TWO))
-
-
-def test_a_cell_may_cancel_a_generation_of_its_own():
-    play = playground()
-    play.find_people()
-    play._advance = lambda done, total: play.cancel()
-    with pytest.raises(Cancelled):
-        play.generate()
-    assert text(play) == "cancelled: nothing was changed"
-
-
-def test_errors_are_one_line_on_the_page_with_their_remedy():
-    play = playground()
-    press(play, play.controls.generate)
-    assert text(play) == "the hole is empty: paint over what is to go, or press Find people"
-    assert 'role="alert"' in play.controls.message.value
-    assert not play.controls.generate.disabled
-    with pytest.raises(ValueError, match="hole is empty"):  # in a cell it is raised as well
-        play.generate()
-
-
-def test_missing_weights_are_an_error_on_the_page(tmp_path):
-    play = Playground(None, tmp_path / "gone.safetensors", tmp_path / "gone.safetensors", CONFIG)
-    press(play, play.controls.find)
-    assert "gone.safetensors" in text(play) and "\n" not in text(play)
-    assert 'role="alert"' in play.controls.message.value
-
-
-def test_a_surprise_is_shown_and_logged(caplog):
-    def broken(pixels):
-        raise KeyError("<b>level</b>")
-
-    play = Playground(None, broken, GaussianDenoiser(image_size=16), CONFIG)
-    press(play, play.controls.find)
-    said = play.controls.message.value
-    assert "KeyError" in said and "restart the kernel" in said
-    assert "<b>" not in said  # errors are text, not markup
-    assert "Traceback" in caplog.text
-
-
-def test_explain_is_one_line():
-    assert explain(ValueError("a\n  b")) == "a b"
-    assert "MESSI_DEVICE=cpu" in explain(torch.OutOfMemoryError("CUDA out of memory"))
-    assert explain(RuntimeError()).startswith("RuntimeError: no details")
-
-
-def test_no_person_is_no_error():
-    play = playground(scene())
-    press(play, play.controls.find)
-    assert text(play) == "0 people found: paint the hole yourself"
 
 
 def test_picking_another_sample():

@@ -7,7 +7,7 @@ from torch import nn
 from messi_lib.profiles import TrainConfig
 from messi_lib.runs import Run, read_stats
 from messi_lib.training.loop import train
-from messi_lib.training.optimizer import autocast, learning_rate
+from messi_lib.training.optimizer import autocast, drawing_autocast, learning_rate
 
 CONFIG = TrainConfig(
     steps=20, batch=4, lr=0.05, warmup=3, log_every=5, save_every=5, optimizer="radam"
@@ -107,6 +107,25 @@ def test_mixed_precision_computes_in_bf16_and_keeps_weights_in_float32(tmp_path)
         torch.testing.assert_close(full, half, atol=0.1, rtol=0.1)
     with pytest.raises(ValueError, match="precision='half'"):
         autocast("half", torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("place", "precision", "native", "half"),
+    [
+        ("cuda", "auto", True, True),
+        ("cuda", "auto", False, False),
+        ("cuda", "fp32", True, False),
+        ("cuda", "bf16", False, True),
+        ("cpu", "auto", True, False),
+        ("cpu", "bf16", True, False),  # trained so; a CPU draws as it always did
+    ],
+)
+def test_only_a_gpu_draws_in_half_precision(place, precision, native, half, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: native)
+    made = []
+    monkeypatch.setattr(torch, "autocast", lambda kind, **given: made.append((kind, given)))
+    drawing_autocast(precision, torch.device(place))
+    assert made == [(place, {"dtype": torch.bfloat16, "enabled": half})]
 
 
 def test_a_finished_run_does_nothing_more(tmp_path):
