@@ -37,11 +37,13 @@ from messi_lib.evaluation.kernel import kid
 from messi_lib.fusion.study import paired_bootstrap
 from messi_lib.images import resize, to_tensor, to_uint8
 from messi_lib.inpainting.holes import crop_around
+from messi_lib.inpainting.layer import LAYER, behind, flatten
 from messi_lib.inpainting.seam import measure
 from messi_lib.inpainting.weights import load_for
 from messi_lib.inpainting.window import cut_region
 from messi_lib.profiles import ReplaceConfig, preset
 from messi_lib.replace import generate_patches, replace
+from messi_lib.replace.photo import look_through
 
 HELD_OUT = 900_000  # seeds from here on were seen by no training
 SIDE = 256  # px of a drawn scene
@@ -117,8 +119,13 @@ def raw_ring(
         denoiser, pixels, hole, windows, config.steps, 1, config.draws, solver=config.solver
     )
     found = []
-    for patch, window in zip(patches, windows):
-        region = cut_region(hole, window, denoiser.image_size)[0, 0].numpy()
+    size = denoiser.image_size
+    known = look_through(pixels, hole, windows, size)
+    for patch, seen, window in zip(patches, known, windows):
+        region = cut_region(hole, window, size)[0, 0]
+        if len(patch) == LAYER:
+            patch = flatten(patch[None], behind(seen[None], region[None, None]))[0]
+        region = region.numpy()
         image = to_uint8(patch[None])[0].repeat(4, 0).repeat(4, 1)
         found.append(measure(image, region.repeat(4, 0).repeat(4, 1)).lab)
     return float(np.nanmean(found))
@@ -128,7 +135,7 @@ def run(cases: Iterable[Case], arm: dict, truth: bool, features: Callable) -> di
     """One arm on all cases: numbers per case (float lists), and the windows."""
     arm = dict(arm)
     blind = arm.pop("blind", False)
-    denoiser = Blind(load_for()) if blind else load_for(arm["solver"])
+    denoiser = Blind(load_for("conditional")) if blind else load_for(arm["solver"])
     numbers: dict[str, list[float]] = {}
     for name in ("ring", "raw_ring", "gradient", "seconds"):
         numbers[name] = []
@@ -226,9 +233,9 @@ def by_solver(photo: Path, rounds: int, *more: str) -> dict[str, object]:
 
     Returns:
         Medians of the command as it is, those of `replacement`, and the median of the rounds'
-        ratios (conditional over replacement) of the seconds for the photo.
+        ratios (layer over replacement) of the seconds for the photo.
     """
-    arms: dict[str, list[dict]] = {"conditional": [], "replacement": []}
+    arms: dict[str, list[dict]] = {"layer": [], "replacement": []}
     for _ in range(rounds):
         for solver, found in arms.items():
             found.append(command(photo, "--solver", solver, *more))
@@ -239,9 +246,9 @@ def by_solver(photo: Path, rounds: int, *more: str) -> dict[str, object]:
         }
         for solver, found in arms.items()
     }
-    pairs = zip(arms["conditional"], arms["replacement"])
+    pairs = zip(arms["layer"], arms["replacement"])
     ratio = statistics.median(a["photo_seconds"] / b["photo_seconds"] for a, b in pairs)
-    stages = arms["conditional"][-1]["stages"]
+    stages = arms["layer"][-1]["stages"]
     return {"rounds": rounds, **middle, "ratio": round(ratio, 2), "stages": stages}
 
 
@@ -252,14 +259,14 @@ def main() -> None:
     parser.add_argument("--kit", help="the shirt that the generator for holes knows")
     parser.add_argument("--emoji", type=Path, help="folder of RGBA pictures of people")
     parser.add_argument("--photo", type=Path, help="640x480 photo with one person, for the times")
-    parser.add_argument("--solvers", nargs="+", default=["replacement", "conditional"])
-    parser.add_argument("--steps", type=int, nargs="*", default=[], help="of conditional, instead")
+    parser.add_argument("--solvers", nargs="+", default=["replacement", "conditional", "layer"])
+    parser.add_argument("--steps", type=int, nargs="*", default=[], help="of layer, instead")
     parser.add_argument("--out", type=Path, help="file to append to")
     options = parser.parse_args()
     arms = [{"solver": solver} for solver in options.solvers]
     if "replacement" in options.solvers:
         arms.insert(1, {"solver": "replacement", "blind": True})
-    arms += [{"solver": "conditional", "steps": steps} for steps in options.steps]
+    arms += [{"solver": "layer", "steps": steps} for steps in options.steps]
     network = load_extractor("inception")
     name = f"pitch, {options.kit}" if options.kit else "pitch"
     sets: list[tuple[str, list[Case], bool]] = [

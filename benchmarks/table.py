@@ -103,17 +103,17 @@ def maskrcnn(lines: Lines) -> Found | None:
 
 
 def journey(lines: Lines) -> Found | None:
-    line = newest(lines, "replace_command", lambda x: "conditional" in x)
+    line = newest(lines, "replace_command", lambda x: "layer" in x)
     if line is None:
         return None
-    ours, older = line["conditional"], line["replacement"]
+    ours, older = line["layer"], line["replacement"]
     measured = f"{ours['photo_seconds']:.1f} s, after {ours['start_seconds']:.1f} s to start"
     return Found(measured, f"{older['photo_seconds']:.1f} s with the older solver", line)
 
 
 def ring(lines: Lines) -> Found | None:
     line = newest(lines, "replace", lambda x: x.get("table") == "coco")
-    arms = {"solver": "conditional"}, {"solver": "replacement"}  # as they are, with no more options
+    arms = {"solver": "layer"}, {"solver": "replacement"}  # as they are, with no more options
     ours, older = (
         next((row for row in (line or {"rows": []})["rows"] if row["arm"] == arm), None)
         for arm in arms

@@ -79,6 +79,15 @@ _SMALL_UNET = dict(
 )
 # From the generator that ships, to one that fills holes: two stages of tuning, see its model card.
 _SMALL_INPAINTER = _SMALL_UNET | dict(start="shipped", ect_stages=2)
+# A layer is worth 64 px: its outline shows in a large photo. Patches of 2 px and one level more
+# than _SMALL_UNET: about 50 images/s in EDM on one core.
+_SMALL_LAYER = _SMALL_UNET | dict(
+    image_size=64,
+    channel_mult=(1, 1, 2, 3),
+    attention_resolutions=(4, 8),
+    edm_fraction=0.78,
+    ect_stages=2,
+)
 _LSUN_UNET = dict(
     patch=1,
     num_res_blocks=2,
@@ -220,6 +229,20 @@ PRESETS: dict[str, dict[str, dict]] = {
         ),
         # from a generator of the same profile: --start runs/NAME/generator.safetensors
         "gpu": _GPU_GENERATOR | dict(steps=60000, augment=0.0, ect_stages=4),
+    },
+    "LayerConfig": {
+        "smoke": dict(
+            image_size=16, patch=2, gate=True, model_channels=32, channel_mult=(1, 2),
+            num_res_blocks=1, steps=12, batch=8, images=64, warmup=4, log_every=4, save_every=6,
+            ect_stages=2,
+        ),
+        "laptop": _SMALL_LAYER
+        | dict(steps=400, batch=32, images=2000, warmup=40, log_every=25, save_every=100),
+        "overnight": dict(
+            **_SMALL_LAYER, steps=5000, batch=32, images=20000, log_every=50, save_every=250,
+            sample_every=500,
+        ),
+        "gpu": _GPU_GENERATOR | dict(steps=200000, augment=0.0),
     },
     "FusionConfig": {
         "smoke": dict(steps=6, batch=4, warmup=2, log_every=2, save_every=3),

@@ -87,6 +87,7 @@ class ConsistencyConfig(TrainConfig):
 
     image_size: int = 32  # side of the images in pixels
     patch: int = 1  # pixels are folded into channels by this factor before the UNet
+    channels: int = 3  # of an image: 3 colours; 4 for a layer, which has its coverage as well
     gate: bool = False  # a skip connection per patch that the network sets (see Denoiser)
     condition_channels: int = 0  # inputs beside the noisy image: 4 for a generator that fills holes
     model_channels: int = 64  # width of the network: channels at its finest level
@@ -142,6 +143,13 @@ class InpainterConfig(ConsistencyConfig):
 
 
 @dataclass(frozen=True)
+class LayerConfig(InpainterConfig):
+    """Generator that draws the subject alone, in a hole: colours and coverage (see layer.py)."""
+
+    channels: int = 4  # three colours and the coverage: no other number fits
+
+
+@dataclass(frozen=True)
 class FusionConfig(TrainConfig):
     """How the generator reads segmentation latents."""
 
@@ -183,7 +191,7 @@ class FusionStudyConfig(FusionConfig):
 class ReplaceConfig:
     """One photo's journey."""
 
-    solver: str = ""  # replacement, resample, cm4ir or conditional; "": what fits the model
+    solver: str = ""  # replacement, resample, cm4ir, conditional, layer; "": the model's own
     steps: int = 12  # network calls of the solver
     draws: int = 8  # estimates averaged at low noise levels: takes specks off; 1 for none
     grow: float = 0.03  # width added around the person, as a share of its longest side

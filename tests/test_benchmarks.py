@@ -94,8 +94,8 @@ def test_the_ring_is_that_of_the_plain_arms(table, tmp_path):
     rows = [
         arm(5.0, solver="replacement"),
         arm(9.0, solver="replacement", blind=True),
-        arm(4.0, solver="conditional"),
-        arm(8.0, solver="conditional", steps=40),
+        arm(4.0, solver="layer"),
+        arm(8.0, solver="layer", steps=40),
     ]
     line = {"benchmark": "replace", "date": "2026-01-01", "table": "coco", "rows": rows}
     made = table.block([write(tmp_path / "a.jsonl", line)])

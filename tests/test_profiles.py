@@ -13,6 +13,7 @@ from messi_lib.profiles import (
     FusionConfig,
     FusionStudyConfig,
     InpainterConfig,
+    LayerConfig,
     ReplaceConfig,
     SegmentationConfig,
     current_profile,
@@ -20,7 +21,8 @@ from messi_lib.profiles import (
     unknown,
 )
 
-TRAINED = (SegmentationConfig, ConsistencyConfig, InpainterConfig, FusionConfig, FusionStudyConfig)
+GENERATORS = (ConsistencyConfig, InpainterConfig, LayerConfig)
+TRAINED = (SegmentationConfig, *GENERATORS, FusionConfig, FusionStudyConfig)
 CONFIGS = (*TRAINED, ReplaceConfig)
 
 

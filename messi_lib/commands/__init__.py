@@ -13,7 +13,7 @@ from .evaluate import (
     EvaluateSegmentation,
     FetchWeights,
 )
-from .inpainter import TrainInpainter
+from .inpainter import TrainInpainter, TrainLayer
 from .models import (
     ExportConsistency,
     ExportSegmentation,
@@ -53,5 +53,6 @@ __all__ = [
     "StudyFusion",
     "TrainConsistency",
     "TrainInpainter",
+    "TrainLayer",
     "TrainSegmentation",
 ]

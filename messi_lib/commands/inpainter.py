@@ -1,4 +1,4 @@
-"""The command that trains a generator to fill holes."""
+"""The commands that train a generator for holes: one that fills them, one that draws layers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import FlagCreatePairsOff
 
-from ..profiles import InpainterConfig
-from .models import config_of, only_the_first_prints, outcome, planned
+from ..profiles import InpainterConfig, LayerConfig
+from .models import config_of, planned, train_generator
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,12 +19,8 @@ FINE = 256  # px of a crop in which the segmenter looks for the subject
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainInpainter(InpainterConfig):
-    """Train a generator to fill holes in photos with the subject.
-
-    Begins with a generator of the subject (--start). Run the same command again to go on with it;
-    its files are in runs/RUN.
-    """
+class Subject:
+    """Where a generator for holes learns its subject, for the two commands below."""
 
     run: str  # name of the run: its folder in runs/
     profile: str  # smoke, laptop, overnight, gpu
@@ -34,13 +30,12 @@ class TrainInpainter(InpainterConfig):
     collages: float = 0.5  # share of the images that have such a background
     crops_per_photo: int = 1  # of --photos: more, tighter, wider and moved squares of each
     kit: str | None = None  # one shirt of the procedural world; None: all of them
+    close_ups: float = 0.0  # share of the drawn images that show head and chest only
     dry_run: Flag = False  # only say what memory and disk it would take
 
     def __call__(self) -> int:
         from ..consistency.train import dry_run
         from ..inpainting.train import check_inpainter, train_inpainter
-        from ..runs import Run
-        from ..training.distributed import current
 
         drawn = {"--backgrounds": self.backgrounds is not None, "--kit": self.kit is not None}
         found = {"--segmenter": self.segmenter is not None}
@@ -51,20 +46,15 @@ class TrainInpainter(InpainterConfig):
             raise ValueError(f"{option} is for photos of a subject: give --photos, or leave it out")
         if not 0 <= self.collages <= 1:
             raise ValueError(f"--collages {self.collages}: give a share from 0 to 1")
-        config = planned(config_of(self, InpainterConfig), self.profile, self.run)
+        kind = LayerConfig if isinstance(self, LayerConfig) else InpainterConfig
+        config = planned(config_of(self, kind), self.profile, self.run)
         if self.dry_run:
             print(dry_run(config).table())
             return 0
-        ranks = current()
-        only_the_first_prints(ranks)
-        with ranks.main_first():
-            cutouts = self._cutouts(config)
-        check_inpainter(config, cutouts)
-        run = Run(self.run, config)
-        result = train_inpainter(run, config, cutouts)
-        path = run.folder / "generator.safetensors"
-        print(outcome("generator that fills holes", path, result.step, config, "--model"))
-        return 0
+        what = "generator that draws layers" if kind is LayerConfig else "generator for holes"
+        return train_generator(
+            self.run, config, what, self._cutouts, check_inpainter, train_inpainter
+        )
 
     def _cutouts(self, config: InpainterConfig) -> np.ndarray:
         import numpy as np
@@ -84,11 +74,34 @@ class TrainInpainter(InpainterConfig):
             print(f"the subject was found in {len(cutouts)} of {len(images)} crops ({ways})")
             return cutouts
         if self.backgrounds is None:
-            return pitch_cutouts(n, size, seed, self.kit)
+            return pitch_cutouts(n, size, seed, self.kit, self.close_ups)
         pasted = round(self.collages * n)
         backgrounds = list_photos([self.backgrounds])
-        parts = [pitch_collages(backgrounds, pasted, size, seed + 1, self.kit)] if pasted else []
+        parts = []
+        if pasted:
+            drawn = pitch_collages(backgrounds, pasted, size, seed + 1, self.kit, self.close_ups)
+            parts.append(drawn)
         if pasted < n:
-            parts.append(pitch_cutouts(n - pasted, size, seed, self.kit))
+            parts.append(pitch_cutouts(n - pasted, size, seed, self.kit, self.close_ups))
         print(f"{n} images, {pasted} of them in squares of {len(backgrounds)} photos")
         return np.concatenate(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainInpainter(InpainterConfig, Subject):
+    """Train a generator to fill holes with the subject and its surroundings.
+
+    Begins with a generator of the subject (--start). Run the same command again to go on with it;
+    its files are in runs/RUN.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainLayer(LayerConfig, Subject):
+    """Train a generator that draws the subject as a layer: what `replace` uses.
+
+    What is around the subject is then filled from the photo itself. Run the same command again to
+    go on with it; its files are in runs/RUN.
+    """
+
+    close_ups: float = 0.35  # share of the drawn images that show head and chest only

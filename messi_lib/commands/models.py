@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -62,6 +63,34 @@ def only_the_first_prints(ranks: Ranks) -> None:
     """Of several processes that do the same, one says so; errors are everybody's."""
     if not ranks.main:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - to the end of the process
+
+
+def train_generator(
+    name: str,
+    config: ConsistencyConfig,
+    what: str,
+    images_of: Callable,
+    check: Callable,
+    train: Callable,
+) -> int:
+    """What all commands that train a generator do once they have their configuration.
+
+    Args:
+        name: of the run. what: is trained, for the last line that is printed.
+        images_of: config -> images. check: refuses (config, images). train: (run, config, images).
+    """
+    from ..runs import Run
+    from ..training.distributed import current
+
+    ranks = current()
+    only_the_first_prints(ranks)
+    with ranks.main_first():
+        images = images_of(config)
+    check(config, images)
+    run = Run(name, config)
+    result = train(run, config, images)
+    print(outcome(what, run.folder / "generator.safetensors", result.step, config, "--model"))
+    return 0
 
 
 def outcome(kind: str, path: Path, step: int, config: TrainConfig, use: str) -> str:
@@ -158,23 +187,13 @@ class TrainConsistency(ConsistencyConfig):
 
     def __call__(self) -> int:
         from ..consistency.train import check_wishes, dry_run, train_consistency
-        from ..runs import Run
-        from ..training.distributed import current
 
         config = planned(config_of(self, ConsistencyConfig), self.profile, self.run)
         if self.dry_run:
             print(dry_run(config).table())
             return 0
-        ranks = current()
-        only_the_first_prints(ranks)
-        with ranks.main_first():
-            images = self._images(config)
-        check_wishes(config, images)
-        run = Run(self.run, config)
-        result = train_consistency(run, config, images)
-        path = run.folder / "generator.safetensors"
-        print(outcome("generator", path, result.step, config, "--model"))
-        return 0
+        steps = (self._images, check_wishes, train_consistency)
+        return train_generator(self.run, config, "generator", *steps)
 
     def _images(self, config: ConsistencyConfig) -> np.ndarray:
         from ..data.subject import pitch_subject

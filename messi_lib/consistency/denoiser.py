@@ -29,9 +29,10 @@ class Denoiser(nn.Module):
         unet: network on images folded by `patch`.
         patch: factor by which pixels are folded into channels: a UNet on `(B, 3 p^2, S/p, S/p)`
             costs about 1/p^2 of one on `(B, 3, S, S)`.
+        channels: of an image: 3 for colours; 4 for a layer, colours and coverage (chapter 05).
         gate: the UNet's last output channel is a gate g per patch, and its output becomes
             F + g c_in x: a skip connection that the network sets by place. Removing noise from a
-            smooth patch then takes one number, where F alone must carry the noise of all 3 p^2
+            smooth patch then takes one number, where F alone must carry the noise of all C p^2
             values through its few channels.
         boundary: True for a consistency function, False for a diffusion denoiser.
         augment: give the network the labels of the augmentation (`augment.Augmentation`), so that
@@ -46,6 +47,7 @@ class Denoiser(nn.Module):
         *,
         image_size: int,
         patch: int = 1,
+        channels: int = 3,
         gate: bool = False,
         sigma_data: float = 0.5,
         sigma_min: float = 0.002,
@@ -59,6 +61,7 @@ class Denoiser(nn.Module):
         self.unet = unet
         self.image_size = image_size
         self.patch = patch
+        self.channels = channels
         self.gate = gate
         self.sigma_data = sigma_data
         self.sigma_min = sigma_min
@@ -71,8 +74,8 @@ class Denoiser(nn.Module):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(3, S, S) of one image."""
-        return 3, self.image_size, self.image_size
+        """(C, S, S) of one image, C = 3 unless it draws layers."""
+        return self.channels, self.image_size, self.image_size
 
     def forward(
         self,
@@ -87,7 +90,7 @@ class Denoiser(nn.Module):
         """EDM eq. 7.
 
         Args:
-            x: noisy images (B, 3, S, S), clean range [-1, 1] plus noise.
+            x: noisy images (B, C, S, S), clean range [-1, 1] plus noise.
             sigma: one noise level, or one per image (B,).
             boundary: overrides the preconditioning of this denoiser.
             inject: a condition of chapter 06, see `unet.Inject`.
@@ -96,7 +99,7 @@ class Denoiser(nn.Module):
                 about unit size, so that it is not scaled.
 
         Returns:
-            (B, 3, S, S), not clamped.
+            (B, C, S, S), not clamped.
 
         Raises:
             ValueError: labels or a condition that this denoiser does not take, or none where it
@@ -144,7 +147,7 @@ def build_denoiser(config: ConsistencyConfig, *, boundary: bool = True) -> Denoi
             f"image_size={config.image_size} must be a multiple of patch * 2^levels = "
             f"{config.patch * 2**levels}"
         )
-    channels = 3 * config.patch**2
+    channels = config.channels * config.patch**2
     unet = UNet(
         image_size=config.image_size // config.patch,
         in_channels=channels + config.condition_channels * config.patch**2,
@@ -163,6 +166,7 @@ def build_denoiser(config: ConsistencyConfig, *, boundary: bool = True) -> Denoi
         unet,
         image_size=config.image_size,
         patch=config.patch,
+        channels=config.channels,
         gate=config.gate,
         sigma_data=config.sigma_data,
         sigma_min=config.sigma_min,

@@ -40,9 +40,9 @@ from .watch import Watch
 LABELLED = "label_embed.weight"
 # Fields of a configuration that decide which weights fit.
 ARCHITECTURE = {
-    "image_size", "patch", "gate", "condition_channels", "model_channels", "channel_mult",
-    "num_res_blocks", "attention_resolutions", "num_head_channels", "use_scale_shift_norm",
-    "resblock_updown",
+    "image_size", "patch", "channels", "gate", "condition_channels", "model_channels",
+    "channel_mult", "num_res_blocks", "attention_resolutions", "num_head_channels",
+    "use_scale_shift_norm", "resblock_updown",
 }  # fmt: skip
 
 FIRST = "unet.input_blocks.0.0.weight"  # (out, in, 3, 3) of the first convolution
@@ -209,19 +209,40 @@ def train_consistency(
         if on_log is not None:
             on_log(line, denoiser, ema)
 
+    batches = make_batches(config, images)
+    return train_and_export(run, config, recipe, denoiser, batches, on_log=log, quiet=quiet)
+
+
+def train_and_export(
+    run: Run,
+    config: ConsistencyConfig,
+    recipe: Recipe,
+    denoiser: Denoiser,
+    batches: Callable[..., Any],
+    *,
+    told: Callable[[Any], tuple[Tensor, dict[str, Tensor]]] | None = None,
+    on_log: Callable[[dict, Denoiser, PowerEMA], None],
+    quiet: bool = False,
+) -> TrainResult:
+    """The training loop with a recipe, then `run.folder/generator.safetensors` by the main process.
+
+    Args:
+        batches: `step -> batch`, see `training.loop.train`.
+        told: takes a batch apart, see `make_loss`.
+    """
     result = train(
         run,
         denoiser,
-        make_loss(config, recipe),
-        make_batches(config, images),
+        make_loss(config, recipe, told),
+        batches,
         config,
-        on_log=log,
+        on_log=on_log,
         after_step=recipe.after_step,
         slow={} if recipe.target is None else {"target": recipe.target},
         export=lambda path, weights: export_denoiser(path, config, weights, {"run": run.name}),
         quiet=quiet,
     )
-    if ranks.main:
+    if current().main:
         notes = {"steps": str(result.step)}
         export_denoiser(run.folder / "generator.safetensors", config, result.ema, notes)
     return result

@@ -22,6 +22,7 @@ from messi_lib.images import load_photo
 KIND = "cutouts"
 FINE = 4  # scenes are drawn so many times larger than wanted, for an outline with shades
 BACKDROPS = 64  # squares cut from one photo at most before it is read again
+CLOSE = (0.4, 0.8)  # side of a close-up, as a share of the figure's height
 CAST = 0.25  # most that a figure's channels are scaled towards the light of the photo
 
 
@@ -29,39 +30,67 @@ def _shrink(values: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(values, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def _cutout(seed: int, index: int, size: int, kit: str | None) -> tuple[np.ndarray, np.ndarray]:
+def _cutout(
+    seed: int, index: int, size: int, kit: str | None, close_ups: float
+) -> tuple[np.ndarray, np.ndarray]:
     """A drawn photo of the number 10 and his coverage: float32 (S, S, 3), (S, S, 1) in [0, 1]."""
     scene = pitch.subject_scene(seed, index, min(FINE * size, 1024), kit=kit)
-    ten = scene.persons[scene.number10]
+    image, ten = scene.image, scene.persons[scene.number10]
+    rng = np.random.default_rng([seed, index, 5])
+    if rng.random() < close_ups:
+        rows, columns = _close_up(ten, rng)
+        image, ten = image[rows, columns], ten[rows, columns]
     cover = _shrink(ten.astype(np.float32), size)[..., None]
-    return _shrink(scene.image.astype(np.float32) / 255, size), cover
+    return _shrink(image.astype(np.float32) / 255, size), cover
+
+
+def _close_up(person: np.ndarray, rng: np.random.Generator) -> tuple[slice, slice]:
+    """Rows and columns of a square around somebody's head and chest; the rest is cut off below."""
+    rows = np.flatnonzero(person.any(1))
+    height = rows[-1] + 1 - rows[0]
+    side = min(max(round(height * rng.uniform(*CLOSE)), 2), min(person.shape))
+    top = int(rows[0] - side * rng.uniform(0.05, 0.25))
+    top = min(max(top, 0), person.shape[0] - side)
+    centre = np.flatnonzero(person[top : top + side // 2].any(0)).mean()
+    left = int(centre - side * rng.uniform(0.4, 0.6))
+    left = min(max(left, 0), person.shape[1] - side)
+    return slice(top, top + side), slice(left, left + side)
 
 
 def _bytes(image: np.ndarray, cover: np.ndarray) -> np.ndarray:
     return np.rint(np.concatenate([image, cover], 2) * 255).clip(0, 255).astype(np.uint8)
 
 
-def pitch_cutouts(n: int, size: int, seed: int = 0, kit: str | None = None) -> np.ndarray:
+def pitch_cutouts(
+    n: int, size: int, seed: int = 0, kit: str | None = None, close_ups: float = 0.0
+) -> np.ndarray:
     """`n` photos of the procedural number 10 with his coverage, uint8 (n, S, S, 4), memory-mapped.
 
     Args:
         kit: one of `pitch.KITS`, or None for all of them.
+        close_ups: share of them that show head and chest only, or down to the knees.
 
     Raises:
-        ValueError: n below 1, or an unknown kit.
+        ValueError: n below 1, an unknown kit, or a share outside [0, 1].
     """
-    _check(n, kit)
+    _check(n, kit, close_ups)
 
     def fill(target: np.ndarray) -> None:
         for index in _counted(n, "drawing the subject"):
-            target[index] = _bytes(*_cutout(seed, index, size, kit))
+            target[index] = _bytes(*_cutout(seed, index, size, kit, close_ups))
 
-    name = f"pitch_{n}_of_{size}px_seed{seed}_{kit or 'all'}".replace("-", "_")
+    name = f"pitch_{n}_of_{size}px_seed{seed}_{kit or 'all'}_close{round(100 * close_ups)}"
+    name = name.replace("-", "_")
     return cached_array(KIND, name, _version(), (n, size, size, 4), fill)
 
 
 def pitch_collages(
-    photos: Sequence[Path], n: int, size: int, seed: int = 0, kit: str | None = None
+    photos: Sequence[Path],
+    n: int,
+    size: int,
+    seed: int = 0,
+    kit: str | None = None,
+    close_ups: float = 0.0,
 ) -> np.ndarray:
     """The drawn number 10 set into squares of photos, uint8 (n, S, S, 4), memory-mapped.
 
@@ -71,11 +100,12 @@ def pitch_collages(
 
     Args:
         photos: files to take surroundings from; whoever is on them is surroundings too.
+        kit, close_ups: as in `pitch_cutouts`.
 
     Raises:
-        ValueError: n below 1, an unknown kit, no photos. Others: as `load_photo`.
+        ValueError: as `pitch_cutouts`; no photos. Others: as `load_photo`.
     """
-    _check(n, kit)
+    _check(n, kit, close_ups)
     if not photos:
         raise ValueError("no photos to set the subject into: give some")
 
@@ -84,13 +114,14 @@ def pitch_collages(
         for start in _counted(range(0, n, BACKDROPS), "collages"):
             pixels = load_photo(photos[(start // BACKDROPS) % len(photos)]).pixels
             for index in range(start, min(start + BACKDROPS, n)):
-                figure, cover = _cutout(seed, index, size, kit)
+                figure, cover = _cutout(seed, index, size, kit, close_ups)
                 back = _square(pixels, size, rng)
                 target[index] = _bytes(_lit(figure, cover, back), cover)
         rng.shuffle(target)  # neighbours would share their photo
 
     content = [file_hash(photo) for photo in photos]
-    name = f"collages_{n}_of_{size}px_seed{seed}_{kit or 'all'}".replace("-", "_")
+    name = f"collages_{n}_of_{size}px_seed{seed}_{kit or 'all'}_close{round(100 * close_ups)}"
+    name = name.replace("-", "_")
     return cached_array(KIND, name, key_of(_version(), content), (n, size, size, 4), fill)
 
 
@@ -135,7 +166,9 @@ def _lit(figure: np.ndarray, cover: np.ndarray, back: np.ndarray) -> np.ndarray:
     return (figure * gain).clip(0, 1) * cover + back * rest
 
 
-def _check(n: int, kit: str | None) -> None:
+def _check(n: int, kit: str | None, close_ups: float) -> None:
+    if not 0 <= close_ups <= 1:
+        raise ValueError(f"close_ups={close_ups}: give a share from 0 to 1")
     if n < 1:
         raise ValueError(f"n={n}: at least one photo is needed")
     if kit is not None and kit not in pitch.KITS:

@@ -13,6 +13,8 @@ import torch
 from ..images import check_pixels
 from .detail import crisp, match_detail
 from .holes import crop_around, distance_to
+from .layer import LAYER, lay_over, parts, steepened
+from .light import from_linear, to_linear
 from .poisson import membrane
 from .window import Window, cut, cut_region, uncut
 
@@ -32,17 +34,6 @@ def feather_alpha(hole: np.ndarray, feather: int) -> np.ndarray:
 def _alpha(distance: np.ndarray, feather: int) -> np.ndarray:
     ramp = 0.5 + 0.5 * np.cos(np.pi * np.minimum(distance / (feather + 1), 1))
     return np.where(distance <= feather, ramp, 0).astype(np.float32)
-
-
-def to_linear(values: np.ndarray) -> np.ndarray:
-    """sRGB in [0,1] -> linear light in [0,1] (IEC 61966-2-1)."""
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-
-
-def from_linear(values: np.ndarray) -> np.ndarray:
-    """Linear light in [0,1] -> sRGB in [0,1]; the inverse of `to_linear`."""
-    root = np.maximum(values, 0) ** (1 / 2.4)
-    return np.where(values <= 0.0031308, values * 12.92, 1.055 * root - 0.055)
 
 
 def match_colours(
@@ -116,12 +107,14 @@ def composite(
     known: torch.Tensor | None = None,
     grain: torch.Generator | None = None,
     blend: str = "feather",
+    background: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Blend a generated patch into a photo.
 
     Args:
         pixels: uint8 `(H,W,3)`; stays as it is.
-        patch: `(1,3,S,S)` in [-1,1], what the generator made of the window.
+        patch: `(1,3,S,S)` in [-1,1], what the generator made of the window; or `(1,4,S,S)`, a layer
+            (`layer.draw_layer`), which is laid over `background`.
         window: where the patch belongs.
         hole: bool `(H,W)`, the pixels to replace; outside the window it is not filled.
         feather: width of the soft border around the hole, pixels.
@@ -132,6 +125,8 @@ def composite(
             draw the grain from this generator; None: the patch is only enlarged.
         blend: "feather", or "poisson": the colour that is still missing at the outer edge of the
             feather is spread over all of the patch (`poisson.membrane`).
+        background: uint8 `(H,W,3)`, the photo without whoever was in the hole, for a layer. Its
+            colours need no matching (`match_colour`): they are the photo's own.
 
     Returns:
         (pixels uint8 `(H,W,3)`, changed bool `(H,W)`): `changed` is where alpha is above 0, all
@@ -151,7 +146,12 @@ def composite(
     if box is None:
         return result, changed
     patch = patch.reshape(1, *patch.shape[-3:]).cpu()
-    if match_colour:
+    cover = None
+    if patch.shape[1] == LAYER:
+        if background is None:
+            raise ValueError("a layer needs a background: give what fill_background returns")
+        patch, cover = parts(patch)
+    elif match_colour:
         size = patch.shape[-1]
         known = cut(pixels, window, size, unknown) if known is None else known
         regions = (cut_region(region, window, size) for region in (hole, unknown))
@@ -163,6 +163,10 @@ def composite(
     new = uncut(patch, window, hole.shape, box)
     new *= 0.5  # in place: of a large photo this is a large part
     new += 0.5
+    if cover is not None:
+        scale = window.size / cover.shape[-1]
+        shown = steepened(uncut(cover, window, hole.shape, box), scale)
+        new = lay_over(new, shown, background[box].astype(np.float32) / 255)
     distance = distance_to(hole[box])
     touched = distance <= feather
     if grain is not None:

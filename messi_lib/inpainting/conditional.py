@@ -50,7 +50,6 @@ def conditional_sigmas(steps: int, denoiser: Denoiser) -> list[float]:
     return karras_sigmas(steps, LAST, denoiser.sigma_max).tolist()
 
 
-@torch.no_grad()
 def conditional(
     denoiser: Denoiser,
     image: Tensor,
@@ -79,24 +78,50 @@ def conditional(
         ValueError: a denoiser without a condition; see `check_problem` and `check_sigmas`.
     """
     check_problem(denoiser, image, hole)
-    if denoiser.condition_channels != CHANNELS:
+    if denoiser.condition_channels != CHANNELS or denoiser.channels != 3:
         raise ValueError("this generator takes no condition: train one with messi train inpainter")
     check_counts(image, generator, draws)
+    image = image.to(torch.float32)
+    return multistep(
+        denoiser, condition_of(image, hole), image, hole, sigmas, generator,
+        draws=draws, calm_below=calm_below, progress=progress,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def multistep(
+    denoiser: Denoiser,
+    told: Tensor,
+    outside: Tensor,
+    hole: Tensor,
+    sigmas: Sequence[float] | Tensor,
+    generator: Generators,
+    *,
+    draws: int,
+    calm_below: float,
+    progress: Progress | None,
+) -> Tensor:
+    """Song et al. 2023, algorithm 1, with the network told `told` at every step.
+
+    Args:
+        told: (B, condition_channels, S, S).
+        outside: (B, C, S, S), what is known outside the hole, where every estimate becomes it.
+        The others: as in `conditional`.
+    """
     levels = check_sigmas(sigmas, denoiser)
-    noise = draw(denoiser, len(image), generator)
-    hole, image = hole.to(noise.device), image.to(noise.device, torch.float32)
-    told = condition_of(image, hole)
+    noise = draw(denoiser, len(told), generator)
+    told, outside, hole = (values.to(noise.device) for values in (told, outside, hole))
     x = noise * levels[0]
     for i, sigma in enumerate(levels):
         if progress is not None:
             progress(i, len(levels))
-        many = len(x) // len(image)
+        many = len(x) // len(told)
         clean = denoiser(x, sigma, condition=told.repeat_interleave(many, 0)).clamp(-1, 1)
-        clean = clean.view(len(image), many, *image.shape[1:]).mean(1)
-        clean = torch.where(hole, clean, image)
+        clean = clean.view(len(told), many, *clean.shape[1:]).mean(1)
+        clean = torch.where(hole, clean, outside)
         if i + 1 < len(levels):
             spread = (levels[i + 1] ** 2 - denoiser.sigma_min**2) ** 0.5
             many = draws if levels[i + 1] < calm_below else 1
-            noise = draw(denoiser, len(image), generator, many)
+            noise = draw(denoiser, len(told), generator, many)
             x = clean.repeat_interleave(many, 0) + spread * noise
     return clean

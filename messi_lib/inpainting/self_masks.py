@@ -15,10 +15,13 @@ from .holes import bounding_box, grow
 
 # Shares of the kinds of holes.
 KINDS = {"outline": 0.35, "outlines": 0.25, "box": 0.15, "strokes": 0.15, "all": 0.1}
+# Of a figure that is drawn as a layer, all is in the hole.
+AROUND = {"outline": 0.3, "outlines": 0.45, "box": 0.15, "all": 0.1}
 
 
 def self_mask(
-    person: np.ndarray, rng: np.random.Generator, other: np.ndarray, kind: str | None = None
+    person: np.ndarray, rng: np.random.Generator, other: np.ndarray, kind: str | None = None,
+    shares: dict[str, float] = KINDS,
 ) -> np.ndarray:
     """A hole in an image of the subject, bool (S, S).
 
@@ -26,6 +29,7 @@ def self_mask(
         person: bool (S, S), where the subject is; all but the strokes hide it entirely.
         other: bool (S, S), where somebody is in another image, for "outlines".
         kind: one of KINDS; None draws one by its share.
+        shares: of the kinds, KINDS or AROUND.
 
     Returns:
         The hole, never empty: "outline", the subject grown by up to an eighth of the side;
@@ -40,7 +44,7 @@ def self_mask(
         if region.dtype != bool or region.shape != (side, side):
             raise ValueError(f"masks must be bool (S, S), not {region.dtype} {region.shape}")
     if kind is None:
-        kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
+        kind = str(rng.choice(list(shares), p=list(shares.values())))
     if kind not in KINDS:
         raise ValueError(f"unknown kind of hole {kind!r}: use one of {', '.join(KINDS)}")
     if kind == "all" or not person.any():

@@ -1,7 +1,8 @@
 """Filling a hole: the solvers by name, what they share, and the plainest of them, `replacement`.
 
 `replacement`, `resample` and `cm4ir` use a consistency function that was trained for nothing of
-the kind; `conditional` needs one that was trained to fill holes.
+the kind; `conditional` needs one that was trained to fill holes, `layer` one that draws the figure
+alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ..consistency.noise import karras_sigmas
 from ..consistency.sampling import Progress, check_sigmas, start_noise
 from ..consistency.unet import Inject
 
-SOLVERS: tuple[str, ...] = ("replacement", "resample", "cm4ir", "conditional")
+SOLVERS: tuple[str, ...] = ("replacement", "resample", "cm4ir", "conditional", "layer")
 
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -33,8 +34,9 @@ def check_problem(
         ValueError: a shape other than the denoiser's, a hole that is not bool `(B,1,S,S)`, a
             strength that is not float `(B,1,S,S)` in [0,1], or known pixels outside [-1,1].
     """
-    if image.ndim != 4 or tuple(image.shape[1:]) != denoiser.shape:
-        raise ValueError(f"image {tuple(image.shape)}: this generator takes (B, *{denoiser.shape})")
+    shape = (3, *denoiser.shape[1:])
+    if image.ndim != 4 or tuple(image.shape[1:]) != shape:
+        raise ValueError(f"image {tuple(image.shape)}: this generator takes (B, *{shape})")
     wanted = (len(image), 1, *image.shape[2:])
     if hole.dtype != torch.bool or tuple(hole.shape) != wanted:
         raise ValueError(f"hole must be bool {wanted}, not {hole.dtype} {tuple(hole.shape)}")
@@ -226,7 +228,8 @@ def solve(
     Args:
         name: one of SOLVERS.
         steps: network calls per image, 1 or more.
-        The others: as in `replacement`. `conditional` takes neither `strength` nor `inject`.
+        The others: as in `replacement`. `conditional` and `layer` take neither `strength` nor
+            `inject`.
 
     Returns:
         `(B,3,S,S)` in [-1,1], on the denoiser's device: outside the hole exactly the image.
@@ -237,16 +240,20 @@ def solve(
     """
     check_solver(name, denoiser)
     common = dict(draws=draws, progress=progress)
-    if name == "conditional":
+    if name in ("conditional", "layer"):
         # Imported here, like the others below: they all build on this module.
         from .conditional import conditional, conditional_sigmas
+        from .layer import behind, draw_layer, flatten
 
         if strength is not None or inject is not None:
             raise ValueError(
-                "conditional takes neither strength nor inject: its network was told of a hole "
+                f"{name} takes neither strength nor inject: its network was told of a hole "
                 "with sharp borders; use replacement, resample or cm4ir"
             )
         sigmas = conditional_sigmas(steps, denoiser)
+        if name == "layer":
+            layer = draw_layer(denoiser, image, hole, sigmas, generator, **common)
+            return flatten(layer, behind(image, hole))
         return conditional(denoiser, image, hole, sigmas, generator, **common)
     common |= dict(strength=strength, inject=inject)
     if name == "resample":
@@ -269,17 +276,25 @@ def check_solver(name: str, denoiser: Denoiser) -> None:
         ValueError: says which solver or which weights to use instead.
     """
     from .conditional import CHANNELS
+    from .layer import LAYER
 
     if name not in SOLVERS:
         raise ValueError(f"solver={name!r}: use one of {', '.join(SOLVERS)}")
-    channels = denoiser.condition_channels
-    if name == "conditional" and channels != CHANNELS:
+    told, layers = denoiser.condition_channels, denoiser.channels == LAYER
+    if layers and name != "layer":
+        raise ValueError(f"{name} needs a generator of images, this one draws layers: use layer")
+    if name == "layer" and not layers:
         raise ValueError(
-            f"conditional needs a generator for holes, and this one takes {channels} condition "
+            "layer needs a generator that draws layers, and this one draws images: train one with "
+            "messi train layer"
+        )
+    if name in ("conditional", "layer") and told != CHANNELS:
+        raise ValueError(
+            f"{name} needs a generator for holes, and this one takes {told} condition "
             f"channels, not {CHANNELS}: train one with messi train inpainter, or use replacement"
         )
-    if name != "conditional" and channels:
+    if name not in ("conditional", "layer") and told:
         raise ValueError(
-            f"{name} needs a generator that takes no condition, and this one takes {channels} "
+            f"{name} needs a generator that takes no condition, and this one takes {told} "
             "channels: use conditional"
         )

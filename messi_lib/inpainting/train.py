@@ -19,15 +19,16 @@ from torch import Tensor
 from .. import images as pixels
 from ..consistency.denoiser import Denoiser, build_denoiser
 from ..consistency.recipes import Recipe, check_objective
-from ..consistency.train import begin_with, export_denoiser, make_loss
+from ..consistency.train import begin_with, train_and_export
 from ..profiles import InpainterConfig
 from ..runs import Run, device, seed_generator
 from ..training.distributed import current
 from ..training.ema import PowerEMA
-from ..training.loop import TrainResult, train
+from ..training.loop import TrainResult
 from ..training.sampler import PositionSampler
 from .conditional import CHANNELS, condition_of, conditional, conditional_sigmas
-from .self_masks import KINDS, self_mask
+from .layer import LAYER, draw_layer, flatten, layer_of
+from .self_masks import AROUND, KINDS, self_mask
 
 SHOWN = 8  # images in a sample grid, below them their holes and how they were filled
 
@@ -47,6 +48,8 @@ def check_inpainter(config: InpainterConfig, cutouts: np.ndarray) -> None:
             f"condition_channels={config.condition_channels}, augment={config.augment}: to fill "
             f"holes give {CHANNELS} and 0 (warps would move the hole off its image)"
         )
+    if config.channels not in (3, LAYER):
+        raise ValueError(f"channels={config.channels}: give 3 (colours) or {LAYER} (a layer)")
     if config.fid_every:
         raise ValueError("fid_every: an inpainter is measured by what it fills; leave it at 0")
     expected = (config.image_size, config.image_size, 4)
@@ -59,7 +62,9 @@ def check_inpainter(config: InpainterConfig, cutouts: np.ndarray) -> None:
 
 
 def make_batches(config: InpainterConfig, cutouts: np.ndarray) -> Callable[..., tuple]:
-    """`step -> (images (batch, 3, S, S) in [-1, 1], hole bool (batch, 1, S, S))`.
+    """`step -> (wanted, images (batch, 3, S, S) in [-1, 1], hole bool (batch, 1, S, S))`.
+
+    What is wanted are the images, or with `config.channels=4` the layers of the subject in them.
 
     `(step, share)` gives a slice of the same batch. Flips and holes are drawn from the seed, the
     step and the image's place in the batch.
@@ -69,27 +74,34 @@ def make_batches(config: InpainterConfig, cutouts: np.ndarray) -> Callable[..., 
     """
     check_inpainter(config, cutouts)
     sampler = PositionSampler(len(cutouts), config.batch, config.seed)
+    layers = config.channels == LAYER
+    shares = AROUND if layers else KINDS
 
-    def batch_at(step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
+    def batch_at(step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor, Tensor]:
         chosen = sampler(step).numpy()
         places = range(config.batch)[share]
-        images, holes = [], []
+        wanted, images, holes = [], [], []
         for place in places:
             rng = np.random.default_rng([config.seed, step, place])
             cutout, other = cutouts[chosen[place]], cutouts[chosen[place - 1]]
             if config.flip and rng.random() < 0.5:
                 cutout = cutout[:, ::-1]
             images.append(cutout[..., :3])
-            holes.append(self_mask(cutout[..., 3] > 0, rng, other[..., 3] > 0))
-        return pixels.to_tensor(np.stack(images)), torch.from_numpy(np.stack(holes))[:, None]
+            region, another = cutout[..., 3] > 0, other[..., 3] > 0
+            holes.append(self_mask(region, rng, another, shares=shares))
+            if layers:
+                wanted.append(layer_of(cutout[None])[0])
+        image = pixels.to_tensor(np.stack(images))
+        hole = torch.from_numpy(np.stack(holes))[:, None]
+        return torch.stack(wanted) if layers else image, image, hole
 
     return batch_at
 
 
-def told(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+def told(batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     """What `consistency.train.make_loss` makes of a batch: images, and the denoiser's condition."""
-    images, hole = batch
-    return images, {"condition": condition_of(images, hole)}
+    wanted, images, hole = batch
+    return wanted, {"condition": condition_of(images, hole)}
 
 
 def train_inpainter(
@@ -132,29 +144,17 @@ def train_inpainter(
         if on_log is not None:
             on_log(line, denoiser, ema)
 
-    result = train(
-        run,
-        denoiser,
-        make_loss(config, recipe, told),
-        make_batches(config, cutouts),
-        config,
-        on_log=log,
-        after_step=recipe.after_step,
-        slow={} if recipe.target is None else {"target": recipe.target},
-        export=lambda path, weights: export_denoiser(path, config, weights, {"run": run.name}),
-        quiet=quiet,
-    )
-    if ranks.main:
-        notes = {"steps": str(result.step)}
-        export_denoiser(run.folder / "generator.safetensors", config, result.ema, notes)
-    return result
+    batches = make_batches(config, cutouts)
+    options = {"told": told, "on_log": log, "quiet": quiet}
+    return train_and_export(run, config, recipe, denoiser, batches, **options)
 
 
 def sample_grid(denoiser: Denoiser, cutouts: np.ndarray, steps: int = 2) -> np.ndarray:
     """Three rows: the first images, their holes (grey), how they are filled: uint8 (H, W, 3)."""
     shown = cutouts[:SHOWN]
     image = pixels.to_tensor(np.ascontiguousarray(shown[..., :3]))
-    kinds = [list(KINDS)[i % len(KINDS)] for i in range(len(shown))]
+    names = list(AROUND if denoiser.channels == LAYER else KINDS)
+    kinds = [names[i % len(names)] for i in range(len(shown))]
     holes = [
         self_mask(c[..., 3] > 0, np.random.default_rng(i), shown[i - 1, ..., 3] > 0, kind)
         for i, (c, kind) in enumerate(zip(shown, kinds))
@@ -162,6 +162,10 @@ def sample_grid(denoiser: Denoiser, cutouts: np.ndarray, steps: int = 2) -> np.n
     hole = torch.from_numpy(np.stack(holes))[:, None]
     generator = seed_generator(0, "inpainter")
     sigmas = conditional_sigmas(steps, denoiser)
-    filled = conditional(denoiser, image, hole, sigmas, generator).cpu()
+    if denoiser.channels == LAYER:
+        layer = draw_layer(denoiser, image, hole, sigmas, generator).cpu()
+        filled = flatten(layer, torch.where(hole, 0.0, image))
+    else:
+        filled = conditional(denoiser, image, hole, sigmas, generator).cpu()
     rows = torch.cat([image, torch.where(hole, 0.0, image), filled])
     return pixels.grid(rows, columns=len(shown), scale=max(64 // denoiser.image_size, 1))

@@ -1,24 +1,28 @@
-"""Which weights a solver takes: of a generator that draws, or of one that fills holes."""
+"""Which weights a solver takes: of a generator that draws, that fills holes, that draws layers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from .. import runs
-from ..consistency.denoiser import Denoiser, load_denoiser
+from ..consistency.denoiser import Denoiser, embedded_path, load_denoiser
 from .conditional import CHANNELS
+from .layer import LAYER
 from .solvers import SOLVERS, check_solver
 
-INPAINTER = "inpainter.safetensors"
+FILES = {"conditional": "inpainter.safetensors", "layer": "layer.safetensors"}
 
 
-def inpainter_path() -> Path:
-    """File of the generator that ships with the repository and fills holes."""
-    return runs.weights_dir() / INPAINTER
+def shipped_path(solver: str = "") -> Path:
+    """File of the generator that ships with the repository for a solver; "": for "layer"."""
+    file = FILES.get(solver or "layer")
+    return embedded_path() if file is None else runs.weights_dir() / file
 
 
 def solver_for(denoiser: Denoiser) -> str:
     """The solver that a denoiser was made for."""
+    if denoiser.channels == LAYER:
+        return "layer"
     return "conditional" if denoiser.condition_channels == CHANNELS else "replacement"
 
 
@@ -27,8 +31,8 @@ def load_for(solver: str = "", model: Path | str | None = None) -> Denoiser:
 
     Args:
         solver: one of SOLVERS; "" for whatever suits the model.
-        model: file of a generator; None for the one that ships: with solver "" the one that fills
-            holes.
+        model: file of a generator; None for the one that ships: with solver "" the one that draws
+            layers.
 
     Raises:
         FileNotFoundError: no such file. ValueError: an unknown solver, or a model made for others.
@@ -36,8 +40,7 @@ def load_for(solver: str = "", model: Path | str | None = None) -> Denoiser:
     if solver not in ("", *SOLVERS):
         raise ValueError(f"unknown solver {solver!r}: use one of {', '.join(SOLVERS)}")
     if model is None:
-        shipped = inpainter_path() if solver in ("", "conditional") else None
-        return load_denoiser(shipped)
+        return load_denoiser(shipped_path(solver))
     denoiser = load_denoiser(model)
     if solver:
         try:

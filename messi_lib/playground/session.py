@@ -18,7 +18,7 @@ from torch import nn
 from ..consistency.denoiser import Denoiser
 from ..consistency.train import load_run
 from ..images import SUFFIXES, Photo, load_photo, output_format, photo_from, save_photo, write_png
-from ..inpainting.weights import load_for
+from ..inpainting.weights import load_for, shipped_path
 from ..profiles import ReplaceConfig, current_profile, preset
 from ..replace import Finder, finder_for, replace
 from ..runs import Run
@@ -64,7 +64,7 @@ class Session:
         self.chosen = 0  # which of the last round's candidates
         self.segmenter = segmenter
         self._denoiser = denoiser
-        self._loaded: dict[bool, Denoiser] = {}  # see `_model`
+        self._loaded: dict[object, Denoiser] = {}  # see `_model`
         self._stop = threading.Event()
         if photo is not None:
             self.open(photo)
@@ -163,8 +163,8 @@ class Session:
         if isinstance(self._denoiser, nn.Module):
             return self._denoiser
         # A file given serves every solver that it fits (`solve` refuses the others); without one
-        # there are two that ship.
-        key = self._denoiser is not None or solver in ("", "conditional")
+        # there are several that ship.
+        key = self._denoiser or shipped_path(solver)
         if key not in self._loaded:
             self._loaded[key] = load_for(solver, self._denoiser)
         return self._loaded[key]

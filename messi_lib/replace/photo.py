@@ -14,8 +14,11 @@ import torch
 from ..consistency.denoiser import Denoiser
 from ..consistency.sampling import Progress
 from ..images import Photo, load_photo, photo_from
+from ..inpainting.background import fill_background
 from ..inpainting.composite import BLENDS, composite
+from ..inpainting.conditional import conditional_sigmas
 from ..inpainting.holes import Hole, make_holes
+from ..inpainting.layer import draw_layer
 from ..inpainting.seam import Seam, measure
 from ..inpainting.solvers import check_solver, solve
 from ..inpainting.weights import load_for, solver_for
@@ -65,7 +68,9 @@ def generate_patches(
     progress: Progress | None = None,
     known: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """What the generator puts into each window: `(N,3,S,S)` in [-1,1], S its own size.
+    """What the generator puts into each window: `(N,C,S,S)` in [-1,1], S its own size.
+
+    C is 3, or 4 from a generator that draws layers (`layer.draw_layer`).
 
     Args:
         pixels: uint8 `(H,W,3)`.
@@ -77,7 +82,7 @@ def generate_patches(
         progress: called as `progress(step, total)` before every network call; may raise to cancel.
         known: the windows as `look_through` cut them; None: they are cut here.
     """
-    size = denoiser.image_size
+    size, name = denoiser.image_size, solver or solver_for(denoiser)
     known = look_through(pixels, unknown, windows, size) if known is None else known
     patches = []
     parts = range(0, len(windows), BATCH)
@@ -85,16 +90,16 @@ def generate_patches(
         some = windows[start : start + BATCH]
         image = known[start : start + BATCH]
         hole = torch.cat([cut_region(unknown, window, size) for window in some])
-        filled = solve(
-            solver or solver_for(denoiser),
-            denoiser,
-            image,
-            hole,
-            steps=steps,
-            generator=[seed_generator(seed, "replace", w.top, w.left, w.size) for w in some],
-            draws=draws,
-            progress=_part(progress, number, len(parts)),
-        )
+        more = {
+            "generator": [seed_generator(seed, "replace", w.top, w.left, w.size) for w in some],
+            "draws": draws,
+            "progress": _part(progress, number, len(parts)),
+        }
+        if name == "layer":  # not yet laid over anything: that is done at the photo's resolution
+            levels = conditional_sigmas(steps, denoiser)
+            filled = draw_layer(denoiser, image, hole, levels, **more)
+        else:
+            filled = solve(name, denoiser, image, hole, steps=steps, **more)
         patches.append(filled.cpu())
     return torch.cat(patches)
 
@@ -192,6 +197,10 @@ def _fill(
     known = look_through(pixels, unknown, windows, denoiser.image_size)
     colourless = is_colourless(pixels)
     clock.mark("cut")
+    back = None
+    if (config.solver or solver_for(denoiser)) == "layer":
+        back = fill_background(pixels, unknown)
+        clock.mark("background")
     candidates, best = [], None
     for number in range(config.candidates):
         own = dataclasses.replace(config, seed=config.seed + number)
@@ -200,9 +209,9 @@ def _fill(
             solver=own.solver, progress=_part(progress, number, config.candidates), known=known,
         )  # fmt: skip
         if colourless:
-            patches = patches.mean(1, keepdim=True).expand_as(patches)
+            patches[:, :3] = patches[:, :3].mean(1, keepdim=True)
         clock.mark("generate")
-        result, changed = _put_in(pixels, holes, windows, patches, known, unknown, own)
+        result, changed = _put_in(pixels, holes, windows, patches, known, unknown, own, back)
         clock.mark("composite")
         seams = tuple(measure(result, h.full(shape), h.feather, unknown) for h in holes)
         candidate = Candidate(own.seed, seams, close_up(result, changed))
@@ -231,6 +240,7 @@ def _put_in(
     known: torch.Tensor,
     unknown: np.ndarray,
     config: ReplaceConfig,
+    background: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The photo with all patches, and where it changed."""
     changed = np.zeros(unknown.shape, bool)
@@ -246,6 +256,7 @@ def _put_in(
             known=seen[None],
             grain=seed_generator(config.seed, "grain", *place) if config.detail else None,
             blend=config.blend,
+            background=background,
         )
         changed |= touched
     return pixels, changed

@@ -14,7 +14,7 @@ class GaussianDenoiser(nn.Module):
         self.mu, self.s, self.image_size = nn.Parameter(torch.tensor(mu)), s, image_size
         self.sigma_data, self.sigma_min, self.sigma_max = 0.5, 0.002, 80.0
         self.shape = (3, image_size, image_size)
-        self.condition_channels = 0
+        self.channels, self.condition_channels = 3, 0
         self.calls: list[float] = []
 
     def forward(self, x, sigma, *, boundary=None, inject=None):

@@ -73,3 +73,15 @@ def test_bad_arguments_are_refused(tmp_path):
         pitch_cutouts(4, 32, kit="green")
     with pytest.raises(ValueError, match="no photos to set the subject into"):
         pitch_collages([], 4, 32)
+
+
+def test_close_ups_show_head_and_chest_and_cut_the_rest_off_below():
+    whole, near = (pitch_cutouts(12, 32, seed=3, close_ups=share) for share in (0.0, 1.0))
+    for far, close in zip(whole[..., 3] > 127, near[..., 3] > 127):
+        assert not far[-1].any() and close[-1].any(), "the figure goes on below"
+        assert not close[0].any(), "there is room above the head"
+        assert close.mean() > far.mean(), "it is larger"
+    some = pitch_cutouts(40, 32, seed=3, close_ups=0.4)[:, -1, :, 3].max(1) > 127
+    assert 8 <= some.sum() <= 24
+    with pytest.raises(ValueError, match="close_ups=1.5: give a share from 0 to 1"):
+        pitch_cutouts(4, 32, close_ups=1.5)

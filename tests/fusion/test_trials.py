@@ -15,7 +15,7 @@ from messi_lib.fusion.trials import Photos, hole_distance, run_study
 from messi_lib.inpainting.conditional import condition_of
 from messi_lib.inpainting.seam import measure
 from messi_lib.inpainting.solvers import solve
-from messi_lib.inpainting.weights import inpainter_path
+from messi_lib.inpainting.weights import shipped_path
 from messi_lib.profiles import FusionStudyConfig, SegmentationConfig, preset
 from messi_lib.segmentation.model import PersonSegmenter
 from tests.consistency.toys import tiny_denoiser
@@ -119,7 +119,7 @@ def test_other_inputs_in_the_same_folder_are_refused(study):
         ({"held_out": 4}, "held_out=4"),
         ({"level": 7}, "level=7: the encoder has maps 0 to 3"),
         ({"rates": (16,)}, "16"),
-        ({"start": str(inpainter_path())}, "inpainter.* fills holes"),
+        ({"start": str(shipped_path("conditional"))}, "inpainter.* fills holes"),
     ],
 )
 def test_studies_that_cannot_be_done(study, tmp_path, changes, message):

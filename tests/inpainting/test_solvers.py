@@ -24,11 +24,15 @@ from messi_lib.inpainting.solvers import (
 
 
 class ToldGaussian(GaussianDenoiser):
-    """Closed form for `conditional`: data N(m, s^2 I), where m is the mean of the known pixels."""
+    """Closed form for `conditional`: data N(m, s^2 I), where m is the mean of the known pixels.
 
-    def __init__(self):
+    With four channels the same for `layer`.
+    """
+
+    def __init__(self, channels=3):
         super().__init__()
-        self.condition_channels = 4
+        self.channels, self.condition_channels = channels, 4
+        self.shape = (channels, *self.shape[1:])
 
     def forward(self, x, sigma, *, condition):
         keep = condition[:, 3:] < 0
@@ -38,20 +42,22 @@ class ToldGaussian(GaussianDenoiser):
 
 
 KINDS = ("closed form", "network")
+TOLD = {"conditional": 3, "layer": 4}  # solvers whose network is told of the hole: its channels
 
 
 @functools.cache
 def toy(solver, kind):
     """A denoiser that the solver takes."""
     if kind == "network":
-        channels = 4 if solver == "conditional" else 0
-        return tiny_denoiser(condition_channels=channels).eval().requires_grad_(False)
-    return ToldGaussian() if solver == "conditional" else GaussianDenoiser()
+        told = 4 if solver in TOLD else 0
+        made = tiny_denoiser(condition_channels=told, channels=TOLD.get(solver, 3))
+        return made.eval().requires_grad_(False)
+    return ToldGaussian(TOLD[solver]) if solver in TOLD else GaussianDenoiser()
 
 
 def problem(denoiser, n=2, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    image = torch.rand(n, *denoiser.shape, generator=generator) * 2 - 1
+    image = torch.rand(n, 3, *denoiser.shape[1:], generator=generator) * 2 - 1
     size = denoiser.image_size
     hole = torch.zeros(n, 1, size, size, dtype=torch.bool)
     for i in range(n):
@@ -117,7 +123,7 @@ class TestExact:
         for i in range(3):
             part = slice(i, i + 1)
             alone = self.fill(solver, kind, image[part], hole[part], steps, draws, seeded(i))
-            if kind == "closed form" and draws == 1 and solver != "conditional":
+            if kind == "closed form" and draws == 1 and solver not in TOLD:
                 assert torch.equal(together[part], alone)
             else:  # sums over pixels or draws add up in another order for another batch size
                 torch.testing.assert_close(together[part], alone, atol=1e-4, rtol=0)
@@ -145,7 +151,7 @@ PLAIN = {
     "replacement": replacement,
     "resample": functools.partial(resample, resamplings=1),
     "cm4ir": functools.partial(cm4ir, eta=1.0, delta=0.0),
-}  # `conditional` is not here: its network is told that all is a hole, the plain sampler's nothing
+}  # the others are not here: their network is told that all is a hole, the plain sampler's nothing
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -268,6 +274,11 @@ class TestByName:
         with pytest.raises(ValueError, match="neither strength nor inject"):
             solve("conditional", ToldGaussian(), image, hole, steps=2, generator=seeded(),
                   strength=torch.ones(hole.shape))  # fmt: skip
+        for solver in ("replacement", "conditional"):
+            with pytest.raises(ValueError, match=f"{solver} needs .* draws layers: use layer"):
+                solve(solver, ToldGaussian(4), image, hole, steps=2, generator=seeded())
+        with pytest.raises(ValueError, match="layer needs .* draws images: train one"):
+            solve("layer", ToldGaussian(), image, hole, steps=2, generator=seeded())
 
     @pytest.mark.parametrize("solver", SOLVERS)
     def test_no_step_is_refused(self, solver):

@@ -34,15 +34,16 @@ def cutouts(n=16, side=16, seed=0):
 
 def test_batches_depend_on_step_and_place_alone():
     batch_at = make_batches(CONFIG, cutouts())
-    images, holes = batch_at(5)
+    wanted, images, holes = batch_at(5)
+    assert torch.equal(wanted, images)
     assert images.shape == (8, 3, 16, 16) and images.abs().max() <= 1
     assert holes.shape == (8, 1, 16, 16) and holes.dtype == torch.bool
     assert holes.flatten(1).any(1).all() and not torch.equal(holes[0], holes[1])
     for share in (slice(0, 4), slice(4, 8)):
         part = batch_at(5, share)
-        assert torch.equal(part[0], images[share]) and torch.equal(part[1], holes[share])
-    assert not torch.equal(batch_at(6)[1], holes)
-    shown, condition = told((images, holes))
+        assert torch.equal(part[1], images[share]) and torch.equal(part[2], holes[share])
+    assert not torch.equal(batch_at(6)[2], holes)
+    shown, condition = told((wanted, images, holes))
     assert torch.equal(shown, images)
     assert torch.equal(condition["condition"], condition_of(images, holes))
 
@@ -53,7 +54,7 @@ def test_flips_move_image_and_hole_together():
     images[:, :, :3, 3] = 255  # and the subject there as well
     images[:, 4:12, 5:11, 3] = 0
     for step in range(6):
-        shown, holes = make_batches(CONFIG, images)(step)
+        _, shown, holes = make_batches(CONFIG, images)(step)
         white = (shown == 1).all(1, keepdim=True)
         full = holes.flatten(1).all(1)
         covered = (white & holes).flatten(1).sum(1) / white.flatten(1).sum(1)
