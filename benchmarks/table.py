@@ -111,7 +111,7 @@ def journey(lines: Lines) -> Found | None:
     return Found(measured, f"{older['photo_seconds']:.1f} s with the older solver", line)
 
 
-def ring(lines: Lines) -> Found | None:
+def likeness(lines: Lines) -> Found | None:
     line = newest(lines, "replace", lambda x: x.get("table") == "coco")
     arms = {"solver": "layer"}, {"solver": "replacement"}  # as they are, with no more options
     ours, older = (
@@ -120,10 +120,8 @@ def ring(lines: Lines) -> Found | None:
     )
     if ours is None or older is None:
         return None
-    change = ours["against_first"]["ring"]
-    low, high = change["interval"]
-    measured = f"{ours['ring']:.1f} ({change['percent']:+.0f} %, 95 %: {low:+.0f} to {high:+.0f})"
-    return Found(measured, f"{older['ring']:.1f} with the older solver", line)
+    measured, against = ("{:.3f} +- {:.3f}".format(*arm["kid_to_subject"]) for arm in (ours, older))
+    return Found(measured, f"{against} with the older solver", line)
 
 
 def kid(lines: Lines) -> Found | None:
@@ -243,7 +241,7 @@ ROWS: dict[str, Callable[[Lines], Found | None]] = {
     "All numbers of an evaluation, from features": evaluation,
     "KID of the generator that ships, in 1, 2, 4, 40 steps": kid,
     "IoU of the segmenter on withheld COCO photos": iou,
-    "Difference of colour around holes in real photos (Lab)": ring,
+    "People replaced in real photos: their KID to drawn photos of the subject": likeness,
     "Playground: painting, and a result": playground,
     "Training on a GPU: share of the measured bf16 rate": gpu_share,
     "Training `image_a` on a GPU": gpu_speed,

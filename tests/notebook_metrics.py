@@ -134,6 +134,8 @@ RANGES: dict[str, dict[str, tuple[Span, Span]]] = {
         "likeness_leak": same(0.95, 1.0),
         "likeness_honest": same(0.2, 0.65),
         "ring_difference": same(4.0, 10.0),
+        "ring_difference_layer": same(0.3, 2.0),  # most of the ring is the photo itself, continued
+        "cover": ((0.1, 0.9), (0.35, 0.6)),
         "share_changed": same(0.1314, 0.1316),  # drawn: the hole and its feather
         **{f"error_{solver}": ((32.0, 44.0), (33.0, 43.0)) for solver in SOLVERS},
         **{f"seam_{solver}": ((9.0, 20.0), (10.0, 18.5)) for solver in SOLVERS},

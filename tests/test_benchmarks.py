@@ -86,10 +86,9 @@ def test_a_result_without_torchmetrics_keeps_the_row_of_pytorch_fid(table, tmp_p
     assert "| FID of the same images | 20 times as fast | torchmetrics |" in made
 
 
-def test_the_ring_is_that_of_the_plain_arms(table, tmp_path):
-    def arm(ring: float, **options: object) -> dict:
-        change = {"ring": {"percent": -20.0, "interval": [-30.0, -10.0]}}
-        return {"arm": options, "ring": ring, "against_first": change}
+def test_the_likeness_is_that_of_the_plain_arms(table, tmp_path):
+    def arm(kid: float, **options: object) -> dict:
+        return {"arm": options, "kid_to_subject": [kid, 0.01]}
 
     rows = [
         arm(5.0, solver="replacement"),
@@ -99,7 +98,7 @@ def test_the_ring_is_that_of_the_plain_arms(table, tmp_path):
     ]
     line = {"benchmark": "replace", "date": "2026-01-01", "table": "coco", "rows": rows}
     made = table.block([write(tmp_path / "a.jsonl", line)])
-    assert "| 4.0 (-20 %, 95 %: -30 to -10) | 5.0 with the older solver |" in made
+    assert "| 4.000 +- 0.010 | 5.000 +- 0.010 with the older solver |" in made
 
 
 def gpu_line(**more: object) -> dict:

@@ -57,7 +57,7 @@ def layer_of(cutouts: np.ndarray) -> Tensor:
     return torch.from_numpy(layers).permute(0, 3, 1, 2).contiguous()
 
 
-def nothing(layer: Tensor) -> Tensor:
+def empty_layer(layer: Tensor) -> Tensor:
     """The empty layer of the same shape, (B, 4, S, S): no colour, no coverage."""
     empty = torch.zeros_like(layer)
     empty[:, 3] = -1
@@ -94,7 +94,7 @@ def draw_layer(
     check_problem(denoiser, image, hole)
     check_counts(image, generator, draws)
     told = condition_of(image.float(), hole)
-    outside = nothing(told)
+    outside = empty_layer(told)
     return multistep(
         denoiser, told, outside, hole, sigmas, generator,
         draws=draws, calm_below=calm_below, progress=progress,

@@ -14,10 +14,10 @@ from messi_lib.inpainting.holes import grow
 from messi_lib.inpainting.layer import (
     behind,
     draw_layer,
+    empty_layer,
     flatten,
     lay_over,
     layer_of,
-    nothing,
     parts,
     steepened,
 )
@@ -49,7 +49,7 @@ class TestWanted:
     def test_without_the_figure_there_is_no_colour(self):
         layer = layer_of(cutout())
         assert layer.shape == (1, 4, 16, 16) and layer.abs().max() <= 1
-        assert torch.equal(layer[..., 0], nothing(layer)[..., 0])
+        assert torch.equal(layer[..., 0], empty_layer(layer)[..., 0])
 
     def test_where_it_covers_all_the_colour_is_its_own(self):
         layer = layer_of(cutout())[:, :, 6, 7]
@@ -99,8 +99,8 @@ class TestDrawing:
         layer = self.draw(denoiser, image, hole)
         assert layer.shape == (2, 4, 16, 16) and layer.abs().max() <= 1
         keep = ~hole.expand_as(layer)
-        assert torch.equal(layer[keep], nothing(layer)[keep])
-        assert not torch.equal(layer[~keep], nothing(layer)[~keep])
+        assert torch.equal(layer[keep], empty_layer(layer)[keep])
+        assert not torch.equal(layer[~keep], empty_layer(layer)[~keep])
 
     def test_the_hole_is_not_read_and_what_is_around_it_is(self, denoiser):
         image, hole = self.problem()
@@ -148,7 +148,7 @@ class TestOver:
         assert torch.equal(cover > 0, torch.from_numpy(cutout()[..., 3] >= 128)[:, None])
 
     def test_nothing_comes_apart_as_nothing(self):
-        _, cover = parts(nothing(torch.ones(1, 4, 8, 8)))
+        _, cover = parts(empty_layer(torch.ones(1, 4, 8, 8)))
         assert (cover == -1).all()
 
     def test_an_outline_is_steeper_where_it_was_enlarged_and_stays_where_it_is(self):
@@ -177,7 +177,7 @@ class TestOver:
 
     def test_an_empty_layer_shows_the_background(self):
         pixels, hole, background, window = self.photo()
-        empty = nothing(torch.ones(1, 4, 16, 16))
+        empty = empty_layer(torch.ones(1, 4, 16, 16))
         result, changed = composite(pixels, empty, window, hole, 2, background=background)
         assert np.array_equal(result[hole], background[hole])
         assert np.array_equal(changed, grow(hole, 2))

@@ -68,7 +68,9 @@ def test_a_newcomer_gets_a_replaced_photo_in_three_clicks(address, browser, scre
     page.wait_for_function(f"!document.body.innerText.includes({before!r})")
     assert thumbs.nth(3).get_attribute("aria-checked") == "true"
     assert thumbs.nth(0).get_attribute("aria-checked") == "false"
+    thumbs.nth(1).click()
     page.wait_for_timeout(300)
+    assert thumbs.nth(1).get_attribute("aria-checked") == "true"
     page.mouse.move(5, 5)
     for_readme(page.screenshot(path=screenshots / "app_candidates.png"), screenshots)
     shown.press("Undo result")
