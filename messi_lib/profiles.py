@@ -202,7 +202,7 @@ class ReplaceConfig:
     detail: bool = True  # bring what is generated to the sharpness and grain of the photo
     blend: str = "feather"  # "feather" (soft border), or "poisson": no step of colour at the border
     seed: int = 0  # of the noise: another one, another drawing
-    candidates: int = 1  # drawings with the seeds seed, seed + 1, ...: the best seam is taken
+    candidates: int = 1  # drawings with the seeds seed, seed + 1, ...: the best is taken
 
 
 C = TypeVar("C")

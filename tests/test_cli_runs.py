@@ -243,8 +243,11 @@ def test_a_dry_run_counts_and_writes_nothing(kind, count, tmp_path, monkeypatch,
         (["inpainter", "--start", "gone.safetensors"], "gone.safetensors is missing"),
         (["inpainter", "--images", 4], "larger than the data set (4 images)"),
         (["inpainter", "--collages", 2], "--collages 2"),
-        (["layer", "--channels", 5], "channels=5: give 3"),
-        (["layer", "--close-ups", 2], "close_ups=2"),
+        (["inpainter", "--collages", 0.2], "--collages needs --backgrounds"),
+        (["layer", "--channels", 3], "channels=3: messi train layer has 4"),
+        (["consistency", "--channels", 4], "messi train layer"),
+        (["layer", "--photos", "p", "--close-ups", 0.5], "--close-ups is for the drawn"),
+        (["layer", "--close-ups", 2], "--close-ups 2"),
     ],
 )
 def test_trainings_that_cannot_be_done_leave_no_folder(
@@ -326,3 +329,16 @@ def test_commands_hand_over(arguments, target, expected, monkeypatch):
     monkeypatch.setattr(target, replacement)
     assert run(*arguments) == 7, "the status is passed on"
     assert seen == expected
+
+
+ALONE = [("sample", "--n", 1), ("evaluate", "generator", "--real", ".")]
+
+
+@pytest.mark.parametrize("command", ALONE)
+def test_a_generator_for_holes_draws_nothing_alone(command, tmp_path, capsys):
+    from messi_lib.inpainting.weights import shipped_path
+
+    out = tmp_path / "out"
+    assert run(*command, "--model", shipped_path("layer"), "--out", out) == 2
+    assert "draws into holes of photos" in complaint(capsys)
+    assert not out.exists()

@@ -100,7 +100,7 @@ class EvaluateGenerator:
 
     def _generator(self) -> tuple[Denoiser, dict, list[str]]:
         """The generator, what to write of it, and what to warn of."""
-        from ..consistency.denoiser import load_denoiser
+        from ..consistency.denoiser import check_draws, load_denoiser
         from ..consistency.recipes import stage_of
         from ..consistency.train import load_run
         from ..runs import runs_dir
@@ -122,6 +122,7 @@ class EvaluateGenerator:
                     f"run {self.run} is in its EDM stage at step {step}: a few steps of what is "
                     "no consistency function yet give blurs"
                 )
+        check_draws(denoiser)
         state = {key: value.cpu() for key, value in denoiser.state_dict().items()}
         about["sha256"] = checksum(state)
         about["parameters"] = sum(p.numel() for p in denoiser.parameters())

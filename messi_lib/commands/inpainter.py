@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import FlagCreatePairsOff
 
@@ -14,8 +14,15 @@ from .models import config_of, planned, train_generator
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..segmentation.infer import Segmentation
+
 Flag = FlagCreatePairsOff[bool]
 FINE = 256  # px of a crop in which the segmenter looks for the subject
+
+
+def _largest(found: Segmentation) -> np.ndarray:
+    """Of all people in a crop the largest: whoever else is there is not the subject."""
+    return found.people[0].region if found.people else found.person
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +34,14 @@ class Subject:
     photos: Path | None = None  # folder of photos; None: the number 10 of the procedural world
     segmenter: Path | None = None  # finds the subject in --photos; None: the one that ships
     backgrounds: Path | None = None  # folder of photos to set the drawn subject into
-    collages: float = 0.5  # share of the images that have such a background
+    collages: float | None = None  # share of the images that have such a background; None: half
     crops_per_photo: int = 1  # of --photos: more, tighter, wider and moved squares of each
+    crop: Literal["auto", "face", "person", "centre"] = (
+        "person"  # of --photos
+    )
     kit: str | None = None  # one shirt of the procedural world; None: all of them
-    close_ups: float = 0.0  # share of the drawn images that show head and chest only
+    # share of the drawn images that show head and chest only; None: a third of layers, no others
+    close_ups: float | None = None
     dry_run: Flag = False  # only say what memory and disk it would take
 
     def __call__(self) -> int:
@@ -38,14 +49,21 @@ class Subject:
         from ..inpainting.train import check_inpainter, train_inpainter
 
         drawn = {"--backgrounds": self.backgrounds is not None, "--kit": self.kit is not None}
+        drawn |= {
+            "--collages": self.collages is not None,
+            "--close-ups": self.close_ups is not None,
+        }
         found = {"--segmenter": self.segmenter is not None}
         found["--crops-per-photo"] = self.crops_per_photo != 1
         for option in [name for name, given in drawn.items() if given and self.photos is not None]:
             raise ValueError(f"{option} is for the drawn subject: leave it or --photos out")
         for option in [name for name, given in found.items() if given and self.photos is None]:
             raise ValueError(f"{option} is for photos of a subject: give --photos, or leave it out")
-        if not 0 <= self.collages <= 1:
-            raise ValueError(f"--collages {self.collages}: give a share from 0 to 1")
+        for name, share in {"--collages": self.collages, "--close-ups": self.close_ups}.items():
+            if share is not None and not 0 <= share <= 1:
+                raise ValueError(f"{name} {share}: give a share from 0 to 1")
+        if self.collages is not None and self.backgrounds is None:
+            raise ValueError("--collages needs --backgrounds: give a folder of photos")
         kind = LayerConfig if isinstance(self, LayerConfig) else InpainterConfig
         config = planned(config_of(self, kind), self.profile, self.run)
         if self.dry_run:
@@ -63,26 +81,29 @@ class Subject:
         from ..images import list_photos
 
         n, size, seed = config.images, config.image_size, config.seed
+        near = self.close_ups
+        if near is None:
+            near = 0.35 if config.channels == 4 else 0.0
         if self.photos is not None:
             from ..segmentation.infer import Segmenter
             from .photos import read_subject
 
             more = {"crops_per_photo": self.crops_per_photo, "seed": seed}
-            images, ways = read_subject(self.photos, max(size, FINE), "auto", **more)
+            images, ways = read_subject(self.photos, max(2 * size, FINE), self.crop, **more)
             finder = Segmenter(self.segmenter) if self.segmenter else Segmenter()
-            cutouts = photo_cutouts(images, lambda crop: finder(crop).person, size)
+            cutouts = photo_cutouts(images, lambda crop: _largest(finder(crop)), size)
             print(f"the subject was found in {len(cutouts)} of {len(images)} crops ({ways})")
             return cutouts
         if self.backgrounds is None:
-            return pitch_cutouts(n, size, seed, self.kit, self.close_ups)
-        pasted = round(self.collages * n)
+            return pitch_cutouts(n, size, seed, self.kit, near)
+        pasted = round((0.5 if self.collages is None else self.collages) * n)
         backgrounds = list_photos([self.backgrounds])
         parts = []
         if pasted:
-            drawn = pitch_collages(backgrounds, pasted, size, seed + 1, self.kit, self.close_ups)
+            drawn = pitch_collages(backgrounds, pasted, size, seed + 1, self.kit, near)
             parts.append(drawn)
         if pasted < n:
-            parts.append(pitch_cutouts(n - pasted, size, seed, self.kit, self.close_ups))
+            parts.append(pitch_cutouts(n - pasted, size, seed, self.kit, near))
         print(f"{n} images, {pasted} of them in squares of {len(backgrounds)} photos")
         return np.concatenate(parts)
 
@@ -103,5 +124,3 @@ class TrainLayer(LayerConfig, Subject):
     What is around the subject is then filled from the photo itself. Run the same command again to
     go on with it; its files are in runs/RUN.
     """
-
-    close_ups: float = 0.35  # share of the drawn images that show head and chest only

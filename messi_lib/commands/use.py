@@ -42,7 +42,7 @@ class Sample:
 
     def __call__(self) -> int:
         from .. import images, runs
-        from ..consistency.denoiser import load_denoiser
+        from ..consistency.denoiser import check_draws, load_denoiser
         from ..consistency.ode import sample_ode
         from ..consistency.sampling import check_sigmas, sample_multistep, step_sigmas
         from ..consistency.train import load_run
@@ -57,6 +57,7 @@ class Sample:
             print(f"run {self.run} after {step} steps")
         else:
             denoiser = load_denoiser(self.model)
+        check_draws(denoiser)
         draw = sample_multistep
         if self.sampler != "multistep":
             draw = functools.partial(sample_ode, solver=self.sampler)

@@ -203,6 +203,15 @@ def load_denoiser(path: Path | str | None = None, device: torch.device | None = 
     return denoiser.eval().requires_grad_(False).to(device or runs.device())
 
 
+def check_draws(denoiser: Denoiser) -> None:
+    """Refuse (ValueError) a generator that is told of holes: it draws nothing without."""
+    if denoiser.condition_channels:
+        raise ValueError(
+            "this generator draws into holes of photos, not images: "
+            "use it with messi replace --model"
+        )
+
+
 def config_from_json(text: str) -> ConsistencyConfig:
     """The configuration stored beside weights; fields that no longer exist are an error."""
     stored = json.loads(text)

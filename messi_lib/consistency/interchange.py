@@ -155,6 +155,11 @@ def to_diffusers(denoiser: Denoiser) -> tuple[UNet2DModel, CMStochasticIterative
     config = denoiser.config
     if config is None:
         raise ValueError("this denoiser has no configuration: build it with build_denoiser")
+    if config.channels != 3 or config.condition_channels:
+        raise ValueError(
+            "this generator draws into holes and is told of them, which diffusers' models of this "
+            "kind are not: share the .safetensors file"
+        )
     if config.patch != 1 or config.gate:
         raise ValueError(
             f"patch={config.patch}, gate={config.gate}: diffusers has neither; train with patch=1 "

@@ -51,7 +51,7 @@ def step_sigmas(steps: int, denoiser: Denoiser, sigma_max: float | None = None) 
 
 
 def start_noise(denoiser: Denoiser, n: int, generator: torch.Generator) -> Tensor:
-    """z ~ N(0, I), (n, 3, S, S), on the denoiser's device."""
+    """z ~ N(0, I), (n, C, S, S), on the denoiser's device."""
     device = next(denoiser.parameters()).device
     return torch.randn(n, *denoiser.shape, generator=generator).to(device)
 

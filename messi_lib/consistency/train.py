@@ -90,6 +90,11 @@ def check_wishes(config: ConsistencyConfig, images: np.ndarray) -> None:
             f"condition_channels={config.condition_channels}: a generator that draws is told "
             "nothing; train one that fills holes with messi train inpainter"
         )
+    if config.channels != 3:
+        raise ValueError(
+            f"channels={config.channels}: a generator that draws images has 3; one that draws "
+            "layers is trained with messi train layer"
+        )
     for file in (config.teacher, config.start):
         if file not in ("", "shipped") and not Path(file).is_file():
             raise FileNotFoundError(f"{file} is missing: give a generator.safetensors")

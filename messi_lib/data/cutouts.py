@@ -22,6 +22,7 @@ from messi_lib.images import load_photo
 KIND = "cutouts"
 FINE = 4  # scenes are drawn so many times larger than wanted, for an outline with shades
 BACKDROPS = 64  # squares cut from one photo at most before it is read again
+LEAST = 0.03  # share of a crop that somebody covers: less is a speck, or far away
 CLOSE = (0.4, 0.8)  # side of a close-up, as a share of the figure's height
 CAST = 0.25  # most that a figure's channels are scaled towards the light of the photo
 
@@ -34,10 +35,11 @@ def _cutout(
     seed: int, index: int, size: int, kit: str | None, close_ups: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """A drawn photo of the number 10 and his coverage: float32 (S, S, 3), (S, S, 1) in [0, 1]."""
-    scene = pitch.subject_scene(seed, index, min(FINE * size, 1024), kit=kit)
-    image, ten = scene.image, scene.persons[scene.number10]
     rng = np.random.default_rng([seed, index, 5])
-    if rng.random() < close_ups:
+    near = rng.random() < close_ups  # of it less is taken: it is drawn larger
+    scene = pitch.subject_scene(seed, index, min(FINE * size * (1 + near), 1024), kit=kit)
+    image, ten = scene.image, scene.persons[scene.number10]
+    if near:
         rows, columns = _close_up(ten, rng)
         image, ten = image[rows, columns], ten[rows, columns]
     cover = _shrink(ten.astype(np.float32), size)[..., None]
@@ -133,7 +135,8 @@ def photo_cutouts(images: np.ndarray, finder: Callable, size: int) -> np.ndarray
         finder: pixels (L, L, 3) -> bool (L, L).
 
     Returns:
-        As many as show somebody; crops in which the finder finds nobody are left out.
+        As many as show somebody; crops in which the finder finds nobody, or hardly anybody (less
+        than LEAST), are left out.
 
     Raises:
         ValueError: nobody is found in any.
@@ -141,7 +144,7 @@ def photo_cutouts(images: np.ndarray, finder: Callable, size: int) -> np.ndarray
     found = []
     for pixels in tqdm(images, desc="finding the subject", disable=len(images) < 200 or None):
         person = finder(pixels)
-        if person.any():
+        if person.mean() >= LEAST:
             cover = _shrink(person.astype(np.float32), size)[..., None]
             found.append(_bytes(_shrink(pixels.astype(np.float32) / 255, size), cover))
     if not found:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..images import check_pixels
-from .detail import crisp, match_detail
+from .detail import blurred, crisp, match_detail, sharpness
 from .holes import crop_around, distance_to
 from .layer import LAYER, lay_over, parts, steepened
 from .light import from_linear, to_linear
@@ -163,15 +163,19 @@ def composite(
     new = uncut(patch, window, hole.shape, box)
     new *= 0.5  # in place: of a large photo this is a large part
     new += 0.5
+    distance = distance_to(hole[box])
+    touched = distance <= feather
+    around, hidden, drawn = ~touched & ~unknown[box], unknown[box] | hole[box], hole[box]
     if cover is not None:
         scale = window.size / cover.shape[-1]
         shown = steepened(uncut(cover, window, hole.shape, box), scale)
-        new = lay_over(new, shown, background[box].astype(np.float32) / 255)
-    distance = distance_to(hole[box])
-    touched = distance <= feather
+        drawn = drawn & (shown > 0.5)
     if grain is not None:
-        around = ~touched & ~unknown[box]
-        new = match_detail(new, pixels[box], hole[box], around, unknown[box] | hole[box], grain)
+        new = match_detail(new, pixels[box], drawn, around, hidden, grain)
+    if cover is not None:  # what is behind has the photo's sharpness and grain already
+        if grain is not None:
+            shown = blurred(shown, sharpness(pixels[box], around, hidden))
+        new = lay_over(new, shown, background[box].astype(np.float32) / 255)
     if blend == "poisson":
         edge = (distance > feather) & (distance <= feather + 1) & ~unknown[box]
         new += membrane(pixels[box].astype(np.float32) / 255 - new, touched, edge)

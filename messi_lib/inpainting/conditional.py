@@ -78,7 +78,9 @@ def conditional(
         ValueError: a denoiser without a condition; see `check_problem` and `check_sigmas`.
     """
     check_problem(denoiser, image, hole)
-    if denoiser.condition_channels != CHANNELS or denoiser.channels != 3:
+    if denoiser.channels != 3:
+        raise ValueError("this generator draws layers: use draw_layer, or the solver layer")
+    if denoiser.condition_channels != CHANNELS:
         raise ValueError("this generator takes no condition: train one with messi train inpainter")
     check_counts(image, generator, draws)
     image = image.to(torch.float32)

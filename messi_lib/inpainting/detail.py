@@ -174,7 +174,7 @@ def sampled(
         float32 `(h,w)` in [0,1] and bool `(h,w)`. A sharpness of 24 megapixels is seen in a dozen
         squares as well as in all: those that the region fills most.
     """
-    if max(region.shape) > 4 * SQUARE:
+    if max(region.shape) > 4 * SQUARE and min(region.shape) >= SQUARE:
         height, width = (length // SQUARE for length in region.shape)
         blocks = region[: height * SQUARE, : width * SQUARE]
         count = blocks.reshape(height, SQUARE, width, SQUARE).sum((1, 3))
@@ -189,6 +189,16 @@ def sampled(
     if image.dtype == np.uint8:
         image = image.astype(np.float32) / 255
     return grey_of(image), region
+
+
+def sharpness(old: np.ndarray, around: np.ndarray, hidden: np.ndarray) -> float:
+    """How wide the edges of a photo are, sigma in pixels, MAX_BLUR at most; 0 if nobody knows.
+
+    Args:
+        old, around, hidden: as in `match_detail`.
+    """
+    there, around = sampled(old, around, hidden)
+    return min(edge_blur(there, around) or 0.0, MAX_BLUR)
 
 
 def match_detail(

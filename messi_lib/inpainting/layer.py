@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..consistency.denoiser import Denoiser
@@ -28,6 +29,7 @@ from .window import without
 
 LAYER = 4  # channels: red, green, blue, coverage
 STEEPEST = 8.0  # most by which an outline is made steeper
+ENOUGH = 0.25  # share of its hole that a figure covers at least: in training most cover more
 SOLID = 0.9  # coverage from which on a pixel's colour is the figure's own
 
 
@@ -99,6 +101,24 @@ def draw_layer(
         denoiser, told, outside, hole, sigmas, generator,
         draws=draws, calm_below=calm_below, progress=progress,
     )  # fmt: skip
+
+
+def flaws(layers: Tensor, holes: Tensor) -> list[float]:
+    """How much of each figure seems to be missing: 0 for none, about 1 for an empty layer.
+
+    The share of the hole's edge that a figure touches, where it may have been cut off (not at the
+    border of the window, where photos end), and what it lacks of covering ENOUGH of its hole.
+
+    Args:
+        layers: (B, 4, S, S) in [-1, 1]. holes: bool (B, 1, S, S).
+    """
+    shown, outside = (layers[:, 3:] > 0) & holes, (~holes).float()
+    edge = holes & (F.max_pool2d(outside, 3, 1, 1) > 0)
+    touched, covered = (
+        (shown & region).sum((1, 2, 3)) / region.sum((1, 2, 3)).clamp(min=1)
+        for region in (edge, holes)
+    )
+    return (touched + (1 - covered / ENOUGH).clamp(min=0)).tolist()
 
 
 def flatten(layer: Tensor, background: Tensor) -> Tensor:

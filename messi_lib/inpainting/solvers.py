@@ -54,7 +54,7 @@ def check_problem(
 
 
 def draw(denoiser: Denoiser, n: int, generator: Generators, draws: int = 1) -> Tensor:
-    """z ~ N(0, I), `(n * draws, 3, S, S)`, image by image: from one generator, or one per image."""
+    """z ~ N(0, I), `(n * draws, C, S, S)`, image by image: from one generator, or one per image."""
     if isinstance(generator, torch.Generator):
         return start_noise(denoiser, n * draws, generator)
     return torch.cat([start_noise(denoiser, draws, each) for each in generator])

@@ -20,7 +20,7 @@ from .. import images as pixels
 from ..consistency.denoiser import Denoiser, build_denoiser
 from ..consistency.recipes import Recipe, check_objective
 from ..consistency.train import begin_with, train_and_export
-from ..profiles import InpainterConfig
+from ..profiles import InpainterConfig, LayerConfig
 from ..runs import Run, device, seed_generator
 from ..training.distributed import current
 from ..training.ema import PowerEMA
@@ -48,8 +48,12 @@ def check_inpainter(config: InpainterConfig, cutouts: np.ndarray) -> None:
             f"condition_channels={config.condition_channels}, augment={config.augment}: to fill "
             f"holes give {CHANNELS} and 0 (warps would move the hole off its image)"
         )
-    if config.channels not in (3, LAYER):
-        raise ValueError(f"channels={config.channels}: give 3 (colours) or {LAYER} (a layer)")
+    wanted = LAYER if isinstance(config, LayerConfig) else 3
+    if config.channels != wanted:
+        raise ValueError(
+            f"channels={config.channels}: messi train layer has {LAYER} (colours and coverage), "
+            "messi train inpainter 3"
+        )
     if config.fid_every:
         raise ValueError("fid_every: an inpainter is measured by what it fills; leave it at 0")
     expected = (config.image_size, config.image_size, 4)

@@ -9,7 +9,6 @@ import numpy as np
 
 from ..images import Photo
 from ..inpainting.holes import bounding_box
-from ..inpainting.seam import overall
 from ..profiles import ReplaceConfig
 from ..replace import Replacement, close_up
 
@@ -31,7 +30,7 @@ class Generation:
     config: ReplaceConfig
     seconds: dict[str, float]
     warnings: list[str]
-    badness: float  # how visible its border is, see `inpainting.seam`
+    badness: float  # what orders candidates, see `replace.candidates`
 
     @property
     def pixels(self) -> np.ndarray:
@@ -81,7 +80,7 @@ def keep(done: Replacement, strength: np.ndarray, config: ReplaceConfig) -> Gene
         patch, changed = _mixed(done.photo.pixels[inside], patch, changed, weight)
     return Generation(
         done.photo, box, patch.copy(), done.hole[inside].copy(), changed.copy(), strength, config,
-        done.seconds, done.warnings, overall(done.seams),
+        done.seconds, done.warnings, done.badness,
     )  # fmt: skip
 
 

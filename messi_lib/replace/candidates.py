@@ -23,11 +23,16 @@ class Candidate:
     seed: int
     seams: tuple[Seam, ...]  # one per hole
     picture: np.ndarray  # uint8 (h, w, 3): the holes and what is around them, small
+    flaws: float | None = None  # of layers: mean of `layer.flaws`; None: no layers
 
     @property
     def badness(self) -> float:
-        """Mean over the holes, 0 for no seam (see `Seam.badness`)."""
-        return overall(self.seams)
+        """Mean over the holes, 0 for none: of the seams (`Seam.badness`), or the flaws of layers.
+
+        The place behind a layer is the photo's own and has no seam: a figure is one, and none at
+        all would be the best.
+        """
+        return overall(self.seams) if self.flaws is None else self.flaws
 
 
 def close_up(pixels: np.ndarray, changed: np.ndarray, side: int = SIDE) -> np.ndarray:
@@ -51,7 +56,8 @@ def sheet(candidates: Sequence[Candidate]) -> np.ndarray:
         top, left = number // columns * height, number % columns * width
         h, w = candidate.picture.shape[:2]
         canvas[top : top + h, left : left + w] = candidate.picture
-        text = f"{number + 1}: seed {candidate.seed}, seam {candidate.badness:.2f}"
+        what = "seam" if candidate.flaws is None else "flaws"
+        text = f"{number + 1}: seed {candidate.seed}, {what} {candidate.badness:.2f}"
         place = (left + 3, top + height - 7)
         cv2.putText(
             canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (20, 20, 20), 1, cv2.LINE_AA

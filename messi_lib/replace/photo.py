@@ -18,7 +18,7 @@ from ..inpainting.background import fill_background
 from ..inpainting.composite import BLENDS, composite
 from ..inpainting.conditional import conditional_sigmas
 from ..inpainting.holes import Hole, make_holes
-from ..inpainting.layer import draw_layer
+from ..inpainting.layer import draw_layer, flaws
 from ..inpainting.seam import Seam, measure
 from ..inpainting.solvers import check_solver, solve
 from ..inpainting.weights import load_for, solver_for
@@ -52,6 +52,7 @@ class Replacement:
     warnings: list[str]
     seams: tuple[Seam, ...] = ()  # one per window
     seed: int = 0  # of `pixels`: alone it makes them again
+    badness: float = 0.0  # of `pixels`, see `Candidate.badness`
     candidates: tuple[Candidate, ...] = ()  # the best first; empty if only one was asked for
 
 
@@ -67,6 +68,7 @@ def generate_patches(
     solver: str = "",
     progress: Progress | None = None,
     known: torch.Tensor | None = None,
+    regions: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """What the generator puts into each window: `(N,C,S,S)` in [-1,1], S its own size.
 
@@ -81,6 +83,7 @@ def generate_patches(
         solver: one of `solvers.SOLVERS`; "": the one that the denoiser is made for.
         progress: called as `progress(step, total)` before every network call; may raise to cancel.
         known: the windows as `look_through` cut them; None: they are cut here.
+        regions: bool `(N,1,S,S)`, what is a hole in each window; None: all that is unknown.
     """
     size, name = denoiser.image_size, solver or solver_for(denoiser)
     known = look_through(pixels, unknown, windows, size) if known is None else known
@@ -89,7 +92,10 @@ def generate_patches(
     for number, start in enumerate(parts):
         some = windows[start : start + BATCH]
         image = known[start : start + BATCH]
-        hole = torch.cat([cut_region(unknown, window, size) for window in some])
+        if regions is None:
+            hole = torch.cat([cut_region(unknown, window, size) for window in some])
+        else:
+            hole = regions[start : start + BATCH]
         more = {
             "generator": [seed_generator(seed, "replace", w.top, w.left, w.size) for w in some],
             "draws": draws,
@@ -194,19 +200,25 @@ def _fill(
     fields |= {"windows": windows, "seed": config.seed}
     if not holes:
         return fields
-    known = look_through(pixels, unknown, windows, denoiser.image_size)
+    size, back, regions = denoiser.image_size, None, None
     colourless = is_colourless(pixels)
-    clock.mark("cut")
-    back = None
     if (config.solver or solver_for(denoiser)) == "layer":
         back = fill_background(pixels, unknown)
         clock.mark("background")
+        # To each figure its own hole; in the others' the photo goes on without them.
+        own = ((hole.full(shape), window) for hole, window in zip(holes, windows))
+        told = [(cut(back, at, size, full), cut_region(full, at, size)) for full, at in own]
+        known, regions = (torch.cat(each) for each in zip(*told))
+    else:
+        known = look_through(pixels, unknown, windows, size)
+    clock.mark("cut")
     candidates, best = [], None
     for number in range(config.candidates):
         own = dataclasses.replace(config, seed=config.seed + number)
         patches = generate_patches(
             denoiser, pixels, unknown, windows, own.steps, own.seed, own.draws,
             solver=own.solver, progress=_part(progress, number, config.candidates), known=known,
+            regions=regions,
         )  # fmt: skip
         if colourless:
             patches[:, :3] = patches[:, :3].mean(1, keepdim=True)
@@ -214,11 +226,13 @@ def _fill(
         result, changed = _put_in(pixels, holes, windows, patches, known, unknown, own, back)
         clock.mark("composite")
         seams = tuple(measure(result, h.full(shape), h.feather, unknown) for h in holes)
-        candidate = Candidate(own.seed, seams, close_up(result, changed))
+        flawed = None if regions is None else float(np.mean(flaws(patches, regions)))
+        candidate = Candidate(own.seed, seams, close_up(result, changed), flawed)
         candidates.append(candidate)
         if best is None or candidate.badness < best.badness:
             best = candidate
             fields |= {"pixels": result, "changed": changed, "seams": seams, "seed": own.seed}
+            fields["badness"] = candidate.badness
         clock.mark("seam")
     if len(candidates) > 1:
         fields["candidates"] = tuple(sorted(candidates, key=lambda each: each.badness))

@@ -194,3 +194,9 @@ def test_the_example_of_the_card_works_beside_the_folder(folder, monkeypatch):
     exec(snippet((folder / "README.md").read_text()), names)
     assert names["images"].shape == (4, 3, 16, 16)
     assert (folder.parent / "samples.png").stat().st_size > 0
+
+
+def test_the_card_of_a_generator_for_holes_says_so():
+    card = model_card(tiny_denoiser(channels=4, condition_channels=4), "figure")
+    assert "image-to-image" in card and "messi replace photo.jpg" in card
+    assert "unconditional" not in card and "nothing tells it" not in card

@@ -101,3 +101,9 @@ def test_what_diffusers_cannot_express_is_refused():
     )  # fmt: skip
     with pytest.raises(ValueError, match="built otherwise"):
         from_diffusers(other)
+
+
+def test_generators_for_holes_stay_here():
+    for more in ({"condition_channels": 4}, {"condition_channels": 4, "channels": 4}):
+        with pytest.raises(ValueError, match="draws into holes"):
+            to_diffusers(tiny_denoiser(patch=1, gate=False, **more))

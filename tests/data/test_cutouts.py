@@ -85,3 +85,16 @@ def test_close_ups_show_head_and_chest_and_cut_the_rest_off_below():
     assert 8 <= some.sum() <= 24
     with pytest.raises(ValueError, match="close_ups=1.5: give a share from 0 to 1"):
         pitch_cutouts(4, 32, close_ups=1.5)
+
+
+def test_crops_with_hardly_anybody_are_left_out():
+    images = np.full((3, 64, 64, 3), 90, np.uint8)
+    sizes = iter((1, 8, 40))
+
+    def finder(pixels):
+        person = np.zeros((64, 64), bool)
+        side = next(sizes)
+        person[:side, :side] = True
+        return person
+
+    assert len(photo_cutouts(images, finder, 16)) == 1

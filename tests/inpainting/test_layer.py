@@ -227,5 +227,5 @@ class TestTraining:
 
     def test_other_numbers_of_channels_are_refused(self, tmp_path):
         config = dataclasses.replace(CONFIG, channels=2)
-        with pytest.raises(ValueError, match="channels=2: give 3 .colours. or 4 .a layer."):
+        with pytest.raises(ValueError, match="channels=2: messi train layer has 4"):
             train_inpainter(Run("l", config, folder=tmp_path), config, self.images(16))
