@@ -134,6 +134,11 @@ class ConditionedDenoiser(nn.Module):
         return self.denoiser.config
 
     @property
+    def channels(self) -> int:
+        """Channels of an image: 3, or 4 of a layer."""
+        return self.denoiser.channels
+
+    @property
     def condition_channels(self) -> int:
         """Input channels beside the noisy image; latents take none, they come by the adapters."""
         return self.denoiser.condition_channels
