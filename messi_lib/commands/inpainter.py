@@ -83,7 +83,7 @@ class Subject:
         n, size, seed = config.images, config.image_size, config.seed
         near = self.close_ups
         if near is None:
-            near = 0.35 if config.channels == 4 else 0.0
+            near = 0.35 if isinstance(self, LayerConfig) else 0.0
         if self.photos is not None:
             from ..segmentation.infer import Segmenter
             from .photos import read_subject

@@ -20,7 +20,10 @@ AROUND = {"outline": 0.3, "outlines": 0.45, "box": 0.15, "all": 0.1}
 
 
 def self_mask(
-    person: np.ndarray, rng: np.random.Generator, other: np.ndarray, kind: str | None = None,
+    person: np.ndarray,
+    rng: np.random.Generator,
+    other: np.ndarray,
+    kind: str | None = None,
     shares: dict[str, float] = KINDS,
 ) -> np.ndarray:
     """A hole in an image of the subject, bool (S, S).
