@@ -43,7 +43,7 @@ from messi_lib.inpainting.weights import load_for
 from messi_lib.inpainting.window import cut_region
 from messi_lib.profiles import ReplaceConfig, preset
 from messi_lib.replace import generate_patches, replace
-from messi_lib.replace.photo import look_through
+from messi_lib.replace.fill import look_through
 
 HELD_OUT = 900_000  # seeds from here on were seen by no training
 SIDE = 256  # px of a drawn scene

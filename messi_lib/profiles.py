@@ -199,6 +199,7 @@ class ReplaceConfig:
     context: float = 1.2  # side of the window, as a multiple of the hole's longest side
     min_area: float = 0.001  # people smaller than this share of the photo are left alone
     threshold: float = 0.5  # probability above which a pixel belongs to a person
+    apart: bool = True  # people who touch are told apart by their faces; layers: a figure each
     detail: bool = True  # bring what is generated to the sharpness and grain of the photo
     blend: str = "feather"  # "feather" (soft border), or "poisson": no step of colour at the border
     seed: int = 0  # of the noise: another one, another drawing

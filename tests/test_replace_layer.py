@@ -7,8 +7,11 @@ from consistency.toys import GaussianDenoiser, tiny_denoiser
 from red_people import TWO, find_red, scene
 
 from messi_lib.inpainting.background import fill_background
+from messi_lib.inpainting.holes import distance_to, make_holes
 from messi_lib.inpainting.window import cut_region
 from messi_lib.replace import replace
+from messi_lib.segmentation.infer import Segmentation
+from messi_lib.segmentation.people import people_from
 
 EXACT = {"detail": False, "segmenter": find_red}  # as it was drawn, without grain
 
@@ -64,6 +67,59 @@ def test_each_figure_is_told_of_its_own_hole_alone():
     assert (own & ~whole).sum() == 0 and (whole & ~own).any((1, 2, 3)).all()
     assert own.any((1, 2, 3)).all()
     assert not (told[:, 0] > 0.6).any(), "nobody red beside it either"
+
+
+TOUCHING = ((10, 20, 40, 20), (14, 40, 40, 20))  # arm in arm; whoever is on the right is nearer
+
+
+def pair(*boxes):
+    """Finds each box as a person of its own."""
+    return lambda pixels: Segmentation(
+        find_red(pixels).person,
+        find_red(pixels).score,
+        [people_from(red(scene(box)), 0.0)[0] for box in boxes],
+    )
+
+
+def test_people_who_touch_get_a_figure_each():
+    painter = Painter(-1.0)
+    options = {"denoiser": painter, "segmenter": pair(*TOUCHING), "steps": 1, "detail": False}
+    done = replace(scene(*TOUCHING), **options)
+    (told,) = painter.told
+    assert len(told) == len(done.windows) == len(done.seams) == 2
+    assert not red(done.pixels).any(), "the place behind both is the photo's"
+    one = replace(scene(*TOUCHING), **options, apart=False)
+    assert len(one.windows) == 1
+
+
+def test_whoever_stands_nearer_is_in_front():
+    """The nearer figure is laid over the other where their holes overlap."""
+
+    class TwoColours(Painter):
+        def forward(self, x, sigma, *, condition):
+            colours = torch.tensor([[0.9, -0.9, -0.9, 1.0], [-0.9, 0.9, -0.9, 1.0]])
+            return colours[: len(x), :, None, None].expand_as(x)
+
+    more = {"segmenter": pair(*TOUCHING), "grow": 0.1, "detail": False, "feather": 0.0, "draws": 1}
+    done = replace(scene(*TOUCHING), denoiser=TwoColours(1.0), **more)
+    green = done.pixels[..., 1] > done.pixels[..., 0]
+    far, near = (make_holes([red(scene(box))], 0.1, 0.0)[0].full(green.shape) for box in TOUCHING)
+    inner = near & (distance_to(~near) > 4)  # the rim of a figure is soft
+    assert (far & inner).any() and green[inner].all()
+    assert not green[far & (distance_to(near) > 4)].any()
+
+
+def test_several_holes_are_people_who_touch():
+    pixels = scene(*TOUCHING)
+    painter = tiny_denoiser(channels=4, condition_channels=4).eval().requires_grad_(False)
+    masks = [red(scene(box)) for box in TOUCHING]
+    found = replace(pixels, segmenter=pair(*TOUCHING), denoiser=painter, seed=2)
+    given = replace(pixels, hole=masks, denoiser=painter, seed=2)
+    assert np.array_equal(found.pixels, given.pixels)
+    with pytest.raises(ValueError, match="no hole at all"):
+        replace(pixels, hole=[], denoiser=painter)
+    with pytest.raises(ValueError, match="same size"):
+        replace(pixels, hole=[masks[0], masks[1][1:]], denoiser=painter)
 
 
 def test_whoever_was_there_is_never_read():

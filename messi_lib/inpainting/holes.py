@@ -2,15 +2,26 @@
 
 A hole is what gets generated anew. Around it lies a feather, a soft border where old and new are
 blended, so that what may change is the hole and its feather together.
+
+Who fills a hole with a picture can fill each place only once: holes that touch become one. Figures
+that are laid over one another may touch, and people who stand side by side keep a hole each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import combinations
 
 import cv2
 import numpy as np
+
+# Two holes that touch are two people if both hold: otherwise they are pieces of one.
+LEVEL = 0.5  # least share of the lower one's height that lies beside the higher one
+ALIKE = 0.4  # least height of the lower one, as a share of the higher one's
+SAME = 0.5  # share of the smaller one from which on both are the same person, found twice
+
+Placed = tuple[int, int, np.ndarray]  # a region with the row and column of its corner
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,9 @@ def fill(region: np.ndarray) -> np.ndarray:
     return filled
 
 
-def make_holes(regions: Iterable[np.ndarray], grow_by: float, feather: float) -> list[Hole]:
+def make_holes(
+    regions: Iterable[np.ndarray], grow_by: float, feather: float, *, apart: bool = False
+) -> list[Hole]:
     """One hole per region, but a single one for regions whose holes or feathers touch.
 
     Args:
@@ -97,6 +110,8 @@ def make_holes(regions: Iterable[np.ndarray], grow_by: float, feather: float) ->
             the other, so that a generator keeps memory low.
         grow_by: dilation, as a share of the longer side of the region's bounding box.
         feather: width of the soft border, as a share of the same.
+        apart: people who stand side by side keep a hole each though they touch; only pieces of one
+            person become one. Then holes may overlap, by their growth.
 
     Returns:
         Holes from top left to bottom right; the same region twice gives the same as once.
@@ -118,12 +133,11 @@ def make_holes(regions: Iterable[np.ndarray], grow_by: float, feather: float) ->
         side = max(box[2] - box[0], box[3] - box[1])
         hole = fill(grow(region, _pixels(grow_by, side)))
         holes.append(_compact(hole, _pixels(feather, side), (number,)))
-    while len(holes) > 1:
-        merged = _merge(holes, shape)
+    while True:
+        merged = _merge(holes, shape, apart)
         if len(merged) == len(holes):
             return merged
         holes = merged  # a united hole has the widest feather of its members: look again
-    return holes
 
 
 def _pixels(share: float, side: int) -> int:
@@ -135,26 +149,58 @@ def _compact(hole: np.ndarray, feather: int, members: tuple[int, ...]) -> Hole:
     return Hole(rows.start, columns.start, hole[rows, columns].copy(), feather, members)
 
 
-def _merge(holes: list[Hole], shape: tuple[int, int]) -> list[Hole]:
-    """Unite holes whose feathers touch, also through a third one."""
-    reach = np.zeros(shape, np.uint8)
-    for hole in holes:
-        reach[grow(hole.full(shape), hole.feather)] = 1
-    _, label = cv2.connectedComponents(reach, connectivity=8)
-    groups: list[tuple[set[int], list[Hole]]] = []
-    for hole in holes:
-        height, width = hole.region.shape
-        window = label[hole.top : hole.top + height, hole.left : hole.left + width]
-        touched, together = set(np.unique(window[hole.region]).tolist()), [hole]
-        for other in [group for group in groups if group[0] & touched]:
-            groups.remove(other)
-            touched, together = touched | other[0], other[1] + together
-        groups.append((touched, together))
+def _merge(holes: list[Hole], shape: tuple[int, int], apart: bool) -> list[Hole]:
+    """Unite holes whose feathers touch, also through a third one; sorted by their corners."""
+    reach = [_reach(hole) for hole in holes]
+    group = list(range(len(holes)))
+    for one, other in combinations(range(len(holes)), 2):
+        if group[one] == group[other] or not _touch(reach[one], reach[other]):
+            continue
+        if not (apart and _beside(holes[one], holes[other])):
+            group = [group[one] if name == group[other] else name for name in group]
     merged = []
-    for _, together in groups:
+    for name in sorted(set(group)):
+        together = [hole for hole, own in zip(holes, group) if own == name]
+        if len(together) == 1:
+            merged += together
+            continue
         union = np.zeros(shape, bool)
         for hole in together:
             union |= hole.full(shape)
         members = tuple(sorted(member for hole in together for member in hole.members))
         merged.append(_compact(fill(union), max(h.feather for h in together), members))
     return sorted(merged, key=lambda hole: (hole.top, hole.left))
+
+
+def _reach(hole: Hole) -> Placed:
+    """A hole with its feather; its corner may lie beyond the photo's."""
+    margin = hole.feather
+    return hole.top - margin, hole.left - margin, grow(np.pad(hole.region, margin), margin)
+
+
+def _common(one: Placed, other: Placed) -> np.ndarray:
+    """The pixels that two regions share, bool of the rectangle in which their boxes overlap."""
+    (y, x, a), (v, u, b) = one, other
+    top, bottom = max(y, v), max(min(y + a.shape[0], v + b.shape[0]), max(y, v))
+    left, right = max(x, u), max(min(x + a.shape[1], u + b.shape[1]), max(x, u))
+    return (
+        a[top - y : bottom - y, left - x : right - x]
+        & b[top - v : bottom - v, left - u : right - u]
+    )
+
+
+def _touch(one: Placed, other: Placed) -> bool:
+    """Whether two regions share a pixel, or the side or the corner of one."""
+    top, left, region = one
+    larger = cv2.dilate(np.pad(region, 1).view(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    return bool(_common((top - 1, left - 1, larger), other).any())
+
+
+def _beside(one: Hole, other: Hole) -> bool:
+    """Whether two holes that touch are people side by side, not pieces of one person."""
+    high, low = sorted((one.region.shape[0], other.region.shape[0]), reverse=True)
+    ends = (hole.top + hole.region.shape[0] for hole in (one, other))
+    if min(ends) - max(one.top, other.top) < LEVEL * low or low < ALIKE * high:
+        return False
+    shared = _common(*((hole.top, hole.left, hole.region) for hole in (one, other)))
+    return shared.sum() < SAME * min(one.region.sum(), other.region.sum())

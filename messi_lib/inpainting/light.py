@@ -7,7 +7,8 @@ import numpy as np
 
 def to_linear(values: np.ndarray) -> np.ndarray:
     """sRGB in [0,1] -> linear light in [0,1] (IEC 61966-2-1)."""
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    power = ((np.maximum(values, 0) + 0.055) / 1.055) ** 2.4
+    return np.where(values <= 0.04045, values / 12.92, power)
 
 
 def from_linear(values: np.ndarray) -> np.ndarray:

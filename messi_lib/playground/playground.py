@@ -195,7 +195,11 @@ class Playground(widgets.VBox):
             settings = {name: getattr(controls, name).value for name in SETTINGS}
             many = controls.candidates.value
             done = self.session.generate(
-                strength, candidates=many, progress=self._advance, **settings
+                strength,
+                candidates=many,
+                people=self.painter.people,
+                progress=self._advance,
+                **settings,
             )
             controls.progress.value = controls.progress.max
             self._show_results()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,9 @@ from ..inpainting.weights import load_for, shipped_path
 from ..profiles import ReplaceConfig, current_profile, preset
 from ..replace import Finder, finder_for, replace
 from ..runs import Run
+from ..segmentation.apart import share_out
 from ..segmentation.infer import Segmentation
+from ..segmentation.people import Person
 from .generation import Generation, keep
 
 Progress = Callable[[int, int], None]  # (network calls done, in all)
@@ -112,6 +114,7 @@ class Session:
         painted: np.ndarray,
         *,
         candidates: int = 1,
+        people: Sequence[Person] = (),
         progress: Progress | None = None,
         **settings: object,
     ) -> list[Generation]:
@@ -121,6 +124,8 @@ class Session:
             painted: the hole, bool (H, W), or how strongly it was painted, uint8 of 0 to 255 or
                 float of 0 to 1; each connected part grows by its own size.
             candidates: how many, with the seeds `seed`, `seed + 1`, ...
+            people: found in the photo; those who touch in the hole get a figure each, where figures
+                are drawn.
             progress: called before each network call.
             **settings: fields of ReplaceConfig: solver, steps, seed, grow, feather, context.
 
@@ -144,9 +149,8 @@ class Session:
                 for number in range(candidates):
                     own = dataclasses.replace(config, seed=config.seed + number)
                     step = self._checkpoint(progress, number, candidates)
-                    result = replace(
-                        photo, hole=painted > 0, denoiser=denoiser, config=own, progress=step
-                    )
+                    hole = share_out(painted > 0, people) if people and own.apart else painted > 0
+                    result = replace(photo, hole=hole, denoiser=denoiser, config=own, progress=step)
                     done.append(keep(result, painted, own))
         finally:
             self._stop.clear()  # at the end: a cancel may come before the first step

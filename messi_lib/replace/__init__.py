@@ -7,9 +7,10 @@ photo or the batch.
 """
 
 from .candidates import Candidate, close_up
+from .fill import BATCH, generate_patches
 from .folder import replace_folder
 from .people import choose, parse_people
-from .photo import BATCH, Finder, Replacement, finder_for, generate_patches, replace
+from .photo import Finder, Replacement, finder_for, replace
 
 __all__ = [
     "BATCH",

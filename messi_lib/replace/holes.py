@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ..images import load_photo
+from ..segmentation.people import people_from
+
+Hole = np.ndarray | Path | str
 
 
 def read_hole(hole: np.ndarray | Path | str, shape: tuple[int, int]) -> np.ndarray:
@@ -33,3 +37,25 @@ def read_hole(hole: np.ndarray | Path | str, shape: tuple[int, int]) -> np.ndarr
     if not hole.any():
         raise ValueError(f"{name} is empty (all black): white is what gets replaced")
     return hole
+
+
+def read_holes(hole: Hole | Iterable[np.ndarray], shape: tuple[int, int]) -> Iterator[np.ndarray]:
+    """The regions of one hole, which are its connected parts, or of several: bool `(H,W)` each.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_hole`; of several not a single one.
+    """
+    if one_hole(hole):
+        yield from (part.region for part in people_from(read_hole(hole, shape), 0.0))
+        return
+    given = False
+    for one in hole:
+        given = True
+        yield read_hole(one, shape)
+    if not given:
+        raise ValueError("no hole at all: give arrays bool (H,W) of what is to be replaced")
+
+
+def one_hole(hole: Hole | Iterable[np.ndarray] | None) -> bool:
+    """Whether this is one hole, and not several (or none)."""
+    return isinstance(hole, (np.ndarray, str, Path))

@@ -106,6 +106,36 @@ def test_a_person_in_two_pieces_joins_what_both_pieces_touch():
     assert len(holes) == 1 and holes[0].members == (0, 1)
 
 
+@pytest.mark.parametrize(
+    ("other", "count"),
+    [
+        (box(20, 31, 20, 10), 2),  # somebody beside, as tall
+        (box(28, 31, 12, 10), 2),  # a child beside
+        (box(34, 31, 6, 10), 1),  # an arm, or a bag
+        (box(41, 20, 20, 10), 1),  # legs below a table
+        (box(20, 21, 20, 10), 1),  # the same person, found twice
+    ],
+)
+def test_people_side_by_side_keep_a_hole_each_and_pieces_of_one_do_not(other, count):
+    one = box(20, 20, 20, 10)
+    assert len(make_holes([one, other], 0.05, 0.1)) == 1
+    holes = make_holes([one, other], 0.05, 0.1, apart=True)
+    assert len(holes) == count
+    assert sorted(member for hole in holes for member in hole.members) == [0, 1]
+    for hole in holes:
+        for member in hole.members:
+            assert (hole.full(one.shape) >= [one, other][member]).all()
+
+
+def test_people_apart_are_as_without_the_others():
+    regions = [box(20, 20 + 11 * n, 20, 10) for n in range(4)]
+    together = make_holes(regions, 0.05, 0.1, apart=True)
+    for hole, region in zip(together, regions):
+        (alone,) = make_holes([region], 0.05, 0.1)
+        assert (hole.top, hole.left, hole.feather) == (alone.top, alone.left, alone.feather)
+        assert np.array_equal(hole.region, alone.region)
+
+
 def test_nothing_and_nonsense():
     assert make_holes([], 0.1, 0.1) == []
     assert make_holes([np.zeros((5, 5), bool)], 0.1, 0.1) == []
