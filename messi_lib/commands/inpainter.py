@@ -20,7 +20,7 @@ Flag = FlagCreatePairsOff[bool]
 FINE = 256  # px of a crop in which the segmenter looks for the subject
 
 
-def _largest(found: Segmentation) -> np.ndarray:
+def largest_person(found: Segmentation) -> np.ndarray:
     """Of all people in a crop the largest: whoever else is there is not the subject."""
     return found.people[0].region if found.people else found.person
 
@@ -91,7 +91,7 @@ class Subject:
             more = {"crops_per_photo": self.crops_per_photo, "seed": seed}
             images, ways = read_subject(self.photos, max(2 * size, FINE), self.crop, **more)
             finder = Segmenter(self.segmenter) if self.segmenter else Segmenter()
-            cutouts = photo_cutouts(images, lambda crop: _largest(finder(crop)), size)
+            cutouts = photo_cutouts(images, lambda crop: largest_person(finder(crop)), size)
             print(f"the subject was found in {len(cutouts)} of {len(images)} crops ({ways})")
             return cutouts
         if self.backgrounds is None:

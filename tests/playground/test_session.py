@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from consistency.toys import GaussianDenoiser
+from consistency.toys import GaussianDenoiser, tiny_denoiser
 from PIL import Image
 
 from messi_lib.playground.session import LOCK, Cancelled, Session
 from messi_lib.profiles import ReplaceConfig
 from messi_lib.replace import replace
+from messi_lib.segmentation.people import people_from
 from playground.scenes import CONFIG, ONE, TWO, find_red, painted, scene
 
 
@@ -44,6 +46,19 @@ def test_painting_the_found_people_is_what_replace_does():
     )
     assert np.array_equal(made.pixels, whole.pixels)
     assert np.array_equal(made.changed, whole.changed)
+
+
+@pytest.mark.parametrize(("apart", "figures"), [(True, 2), (False, 1)])
+def test_people_who_touch_are_told_apart_in_a_painted_hole(apart, figures):
+    pair = [(20, 30, 40, 20), (20, 50, 40, 20)]
+    people = [people_from(painted(box), 0.0)[0] for box in pair]
+    painter = tiny_denoiser(channels=4, condition_channels=4).eval().requires_grad_(False)
+    config = dataclasses.replace(CONFIG, solver="layer", apart=apart)
+    play = session(scene(*pair), denoiser=painter, config=config)
+    (made,) = play.generate(painted(*pair), people=people)
+    hole = [painted(box) for box in pair] if figures == 2 else painted(*pair)
+    whole = replace(play.photo, hole=hole, denoiser=painter, config=config)
+    assert len(whole.windows) == figures and np.array_equal(made.pixels, whole.pixels)
 
 
 def test_small_holes_count_whatever_min_area_says():
