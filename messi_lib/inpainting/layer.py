@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,7 @@ LAYER = 4  # channels: red, green, blue, coverage
 STEEPEST = 8.0  # most by which an outline is made steeper
 ENOUGH = 0.25  # share of its hole that a figure covers at least: in training most cover more
 SOLID = 0.9  # coverage from which on a pixel's colour is the figure's own
+SCRAP = 0.15  # area of a piece, as a share of the largest, below which it is no part of the figure
 
 
 def layer_of(cutouts: np.ndarray) -> Tensor:
@@ -86,7 +88,7 @@ def draw_layer(
 
     Returns:
         (B, 4, S, S) in [-1, 1] as `layer_of` gives them, on the denoiser's device; nothing outside
-        the hole.
+        the hole, and no scraps.
 
     Raises:
         ValueError: a denoiser that draws no layers; as `conditional`.
@@ -97,10 +99,35 @@ def draw_layer(
     check_counts(image, generator, draws)
     told = condition_of(image.float(), hole)
     outside = empty_layer(told)
-    return multistep(
+    layers = multistep(
         denoiser, told, outside, hole, sigmas, generator,
         draws=draws, calm_below=calm_below, progress=progress,
     )  # fmt: skip
+    return without_scraps(layers)
+
+
+def without_scraps(layer: Tensor) -> Tensor:
+    """Layers (B, 4, S, S) without small pieces that hang in the air beside the figure.
+
+    Where a hole has an unusual shape, a network of this size leaves a hand or a shoe where in
+    another drawing an arm would have led there. Faint coverage goes with the piece it surrounds.
+    """
+    made = layer.clone()
+    for one in made:
+        solid = (one[3] > 0).cpu().numpy().view(np.uint8)
+        count, label, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=8)
+        areas = stats[:, cv2.CC_STAT_AREA]
+        if count <= 2:
+            continue
+        kept = areas >= SCRAP * areas[1:].max()
+        _, nearest = cv2.distanceTransformWithLabels(
+            1 - solid, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        piece = np.zeros(nearest.max() + 1, np.intp)
+        piece[nearest[solid > 0]] = label[solid > 0]
+        gone = torch.from_numpy(~kept[piece[nearest]]).to(one.device)
+        one[:3, gone], one[3, gone] = 0, -1
+    return made
 
 
 def flaws(layers: Tensor, holes: Tensor) -> list[float]:

@@ -120,7 +120,7 @@ def train_inpainter(
 
     Args:
         cutouts: uint8 (N, S, S, 4), images of the subject with its coverage (`data.cutouts`). Every
-            `config.sample_every` steps the first of them are shown with holes, and filled.
+            `config.sample_every` steps some of them are shown with holes, and filled.
 
     The export, `run.folder/generator.safetensors`, is what `load_denoiser` reads.
 
@@ -154,8 +154,9 @@ def train_inpainter(
 
 
 def sample_grid(denoiser: Denoiser, cutouts: np.ndarray, steps: int = 2) -> np.ndarray:
-    """Three rows: the first images, their holes (grey), how they are filled: uint8 (H, W, 3)."""
-    shown = cutouts[:SHOWN]
+    """Three rows: some images, their holes (grey), how they are filled: uint8 (H, W, 3)."""
+    # From all over: neighbours may be crops of one photo.
+    shown = cutouts[np.linspace(0, len(cutouts) - 1, min(SHOWN, len(cutouts))).astype(int)]
     image = pixels.to_tensor(np.ascontiguousarray(shown[..., :3]))
     names = list(AROUND if denoiser.channels == LAYER else KINDS)
     kinds = [names[i % len(names)] for i in range(len(shown))]

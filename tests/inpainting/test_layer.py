@@ -20,6 +20,7 @@ from messi_lib.inpainting.layer import (
     layer_of,
     parts,
     steepened,
+    without_scraps,
 )
 from messi_lib.inpainting.train import make_batches, told, train_inpainter
 from messi_lib.inpainting.weights import load_for, shipped_path, solver_for
@@ -43,6 +44,42 @@ def cutout(side=16):
 
 def plain(colour):
     return torch.tensor(colour, dtype=torch.float32).view(1, 3, 1, 1) / 127.5 - 1
+
+
+class TestScraps:
+    def layer(self, *pieces):
+        """An empty layer of 16 px with opaque grey-blue pieces (top, left, height, width)."""
+        made = empty_layer(torch.zeros(1, 4, 16, 16))
+        for top, left, height, width in pieces:
+            made[0, :, top : top + height, left : left + width] = torch.tensor(
+                [0.1, 0.2, 0.6, 1.0]
+            ).view(4, 1, 1)
+        return made
+
+    def test_a_small_piece_that_hangs_in_the_air_goes_with_its_fringe(self):
+        figure, both = self.layer((2, 2, 8, 4)), self.layer((2, 2, 8, 4), (12, 12, 2, 2))
+        both[0, 3, 12:14, 14] = -0.4  # its soft edge
+        before = both.clone()
+        assert torch.equal(without_scraps(both), figure) and torch.equal(both, before)
+
+    @pytest.mark.parametrize(
+        "pieces",
+        [(), ((2, 2, 8, 4),), ((2, 2, 8, 4), (11, 2, 3, 3)), ((2, 2, 8, 4), (10, 6, 1, 1))],
+    )
+    def test_all_else_stays(self, pieces):
+        """Nobody; somebody whole; a leg of its own; what is joined by a corner."""
+        layer = self.layer(*pieces)
+        layer[0, 3, 5, 8:10] = -0.7  # faint coverage beside it
+        assert torch.equal(without_scraps(layer), layer)
+
+    def test_each_layer_for_itself_and_twice_is_once(self):
+        torch.manual_seed(0)
+        noise = torch.rand(3, 4, 16, 16) * 2 - 1
+        noise[:, 3] = (noise[:, 3] - 0.4).clamp(-1, 1)
+        tidy = without_scraps(noise)
+        assert torch.equal(tidy, torch.cat([without_scraps(one[None]) for one in noise]))
+        assert torch.equal(without_scraps(tidy), tidy)
+        assert (tidy[:, 3] <= noise[:, 3]).all() and not torch.equal(tidy, noise)
 
 
 class TestWanted:
