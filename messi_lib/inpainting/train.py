@@ -20,7 +20,7 @@ from .. import images as pixels
 from ..consistency.denoiser import Denoiser, build_denoiser
 from ..consistency.recipes import Recipe, check_objective
 from ..consistency.train import begin_with, train_and_export
-from ..profiles import InpainterConfig, LayerConfig
+from ..profiles import InpainterConfig, LayerConfig, ReplaceConfig
 from ..runs import Run, device, seed_generator
 from ..training.distributed import current
 from ..training.ema import PowerEMA
@@ -153,8 +153,13 @@ def train_inpainter(
     return train_and_export(run, config, recipe, denoiser, batches, **options)
 
 
-def sample_grid(denoiser: Denoiser, cutouts: np.ndarray, steps: int = 2) -> np.ndarray:
-    """Three rows: some images, their holes (grey), how they are filled: uint8 (H, W, 3)."""
+def sample_grid(denoiser: Denoiser, cutouts: np.ndarray, steps: int = 0) -> np.ndarray:
+    """Three rows: some images, their holes (grey), how they are filled: uint8 (H, W, 3).
+
+    Args:
+        steps: network calls; 0: 2, but as many as `replace` makes for layers: 2 are noise there.
+    """
+    steps = steps or (ReplaceConfig.steps if denoiser.channels == LAYER else 2)
     # From all over: neighbours may be crops of one photo.
     shown = cutouts[np.linspace(0, len(cutouts) - 1, min(SHOWN, len(cutouts))).astype(int)]
     image = pixels.to_tensor(np.ascontiguousarray(shown[..., :3]))

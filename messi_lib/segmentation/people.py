@@ -1,7 +1,7 @@
 """People, not only pixels: a person region taken apart into connected people, numbered by size.
 
-People who touch or overlap are one connected region and stay one `Person`: telling them apart needs
-an instance model.
+People who touch or overlap are one connected region and stay one `Person`: who tells them apart is
+`apart`, by their faces, or a model of instances.
 """
 
 from __future__ import annotations
