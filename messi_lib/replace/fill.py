@@ -41,11 +41,13 @@ class Clock:
         self.seconds: dict[str, float] = {}
 
     def mark(self, stage: str) -> None:
+        """What took place since the last mark was this stage; the same one again adds up."""
         now = time.perf_counter()
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self.last, 4)
         self.last = now
 
     def done(self) -> dict[str, float]:
+        """Seconds of all stages, and of all together as "total"."""
         return {**self.seconds, "total": round(time.perf_counter() - self.start, 4)}
 
 
