@@ -135,6 +135,23 @@ def kid(lines: Lines) -> Found | None:
     return Found(measured, against, line)
 
 
+def subject(lines: Lines) -> Found | None:
+    line = newest(lines, "subject")
+    if line is None:
+        return None
+    wanted = ((2, "holdout"), (0, "floor"))  # of the photos it never saw
+    known = {
+        row["against"]: f"{row['value']:.3f} +- {row['se']:.3f}"
+        for row in line["generator"]["rows"]
+        if row["metric"] == "kid" and (row["steps"], row["against"]) in wanted
+    }
+    figures = line["layer"]["kid_to_subject"]
+    pictures = f"pictures in 2 steps {known.get('holdout', '-')}"
+    inside = "figures in photos {:.3f} +- {:.3f}".format(*figures["subject"])
+    others = "other people {:.3f} +- {:.3f}".format(*figures["the people themselves"])
+    return Found(f"{pictures}; {inside}", f"photos of it {known.get('floor', '-')}; {others}", line)
+
+
 def iou(lines: Lines) -> Found | None:
     line = newest(lines, "coco_withheld_mirrored", lambda x: "mean_iou" in x)
     if line is None:
@@ -242,6 +259,7 @@ ROWS: dict[str, Callable[[Lines], Found | None]] = {
     "KID of the generator that ships, in 1, 2, 4, 40 steps": kid,
     "IoU of the segmenter on withheld COCO photos": iou,
     "People replaced in real photos: their KID to drawn photos of the subject": likeness,
+    "A real subject, learnt on a CPU: KID to its photos": subject,
     "Playground: painting, and a result": playground,
     "Training on a GPU: share of the measured bf16 rate": gpu_share,
     "Training `image_a` on a GPU": gpu_speed,

@@ -38,7 +38,7 @@ def test_the_readme_says_what_the_results_say():
 def test_the_table_is_short_and_each_row_has_its_cells(table):
     made = table.block(sorted((FOLDER / "results").glob("*.jsonl")))
     rows = [line for line in made.splitlines() if line.startswith("|")][2:]
-    assert len(rows) == len(table.ROWS) <= 16
+    assert len(rows) == len(table.ROWS) <= 17
     assert all(row.count("|") == 6 for row in rows)
 
 
@@ -99,6 +99,26 @@ def test_the_likeness_is_that_of_the_plain_arms(table, tmp_path):
     line = {"benchmark": "replace", "date": "2026-01-01", "table": "coco", "rows": rows}
     made = table.block([write(tmp_path / "a.jsonl", line)])
     assert "| 4.000 +- 0.010 | 5.000 +- 0.010 with the older solver |" in made
+
+
+def test_a_real_subject_is_told_by_photos_that_were_held_out(table, tmp_path):
+    def row(value: float, against: str, steps: int, metric: str = "kid") -> dict:
+        return {"metric": metric, "against": against, "steps": steps, "value": value, "se": 0.01}
+
+    rows = [
+        row(0.001, "floor", 0), row(0.9, "floor", 0, "fid"), row(0.3, "train", 2),
+        row(0.4, "holdout", 2), row(0.5, "holdout", 1), row(0.6, "holdout-train", 2),
+    ]  # fmt: skip
+    kids = {
+        "the people themselves": [0.2, 0.02],
+        "drawn figure": [7.0, 7.0],
+        "subject": [0.1, 0.03],
+    }
+    parts = {"generator": {"rows": rows}, "layer": {"kid_to_subject": kids}}
+    line = {"benchmark": "subject", "date": "2026-01-01", **parts}
+    made = table.block([write(tmp_path / "a.jsonl", line)])
+    assert "pictures in 2 steps 0.400 +- 0.010; figures in photos 0.100 +- 0.030 |" in made
+    assert "| photos of it 0.001 +- 0.010; other people 0.200 +- 0.020 |" in made
 
 
 def gpu_line(**more: object) -> dict:

@@ -141,15 +141,16 @@ def photo_cutouts(images: np.ndarray, finder: Callable, size: int) -> np.ndarray
     Raises:
         ValueError: nobody is found in any.
     """
-    found = []
+    found, n = np.empty((len(images), size, size, 4), np.uint8), 0
     for pixels in tqdm(images, desc="finding the subject", disable=len(images) < 200 or None):
         person = finder(pixels)
         if person.mean() >= LEAST:
             cover = _shrink(person.astype(np.float32), size)[..., None]
-            found.append(_bytes(_shrink(pixels.astype(np.float32) / 255, size), cover))
-    if not found:
+            found[n] = _bytes(_shrink(pixels.astype(np.float32) / 255, size), cover)
+            n += 1
+    if not n:
         raise ValueError(f"nobody was found in {len(images)} photos: is it the right segmenter?")
-    return np.stack(found)
+    return found[:n]
 
 
 def _square(pixels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
