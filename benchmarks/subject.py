@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def curation(folder: Path) -> dict:
     with (folder / "report.csv").open() as file:
         rows = list(csv.DictReader(file))
     kept = [row for row in rows if row["verdict"] == "keep"]
-    gone = Counter(row["reasons"].split()[0] for row in rows if row["verdict"] != "keep")
+    gone = Counter(re.split("[:;]", row["reasons"])[0] for row in rows if row["verdict"] != "keep")
     splits = Counter(row["split"] for row in kept)
     return {"photos": len(rows), "kept": len(kept)} | dict(splits) | {"left_out": dict(gone)}
 
