@@ -28,6 +28,7 @@ def read_hole(hole: np.ndarray | Path | str, shape: tuple[int, int]) -> np.ndarr
     if isinstance(hole, (str, Path)):
         name = f"the hole {hole}"
         hole = load_photo(hole).pixels.mean(2) > 127.5
+    hole = np.asarray(hole)
     if hole.dtype != bool or hole.ndim != 2:
         raise ValueError(f"{name} must be bool (H,W), not {hole.dtype} {hole.shape}")
     if hole.shape != tuple(shape):

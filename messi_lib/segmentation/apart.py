@@ -17,7 +17,7 @@ import numpy as np
 
 from messi_lib.data.faces import FaceFinder
 from messi_lib.segmentation.infer import Segmentation
-from messi_lib.segmentation.people import MIN_AREA, Person, people_from
+from messi_lib.segmentation.people import MIN_AREA, Person, people_from, person_of
 
 BODY = 6.0  # length of a body below the face's centre, in heights of the face
 LEAST_FACE = 0.4  # height of a face, as a share of the region's highest: less is far off
@@ -113,12 +113,10 @@ def _nearest(shape: tuple[int, int], bodies: np.ndarray) -> np.ndarray:
 
 def _part(person: Person, chosen: np.ndarray) -> Person:
     """The chosen pixels of a person's box as a person."""
-    inside = person.inside & chosen
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    inside = inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].copy()
-    top, left = person.box[0] + int(rows[0]), person.box[1] + int(columns[0])
-    box = (top, left, top + inside.shape[0], left + inside.shape[1])
-    return dataclasses.replace(person, inside=inside, box=box, area=int(inside.sum()))
+    region = person.region
+    y0, x0, y1, x1 = person.box
+    region[y0:y1, x0:x1] &= chosen
+    return person_of(region, person.score)
 
 
 class ByFaces:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from messi_lib.images import to_tensor
 from messi_lib.runs import device
 from messi_lib.segmentation.infer import Segmentation, Segmenter
-from messi_lib.segmentation.people import MIN_AREA, Person, union
+from messi_lib.segmentation.people import MIN_AREA, person_of, union
 from messi_lib.training.checkpoints import load_foreign
 
 NAME = "maskrcnn"  # for `--segmenter maskrcnn`
@@ -135,13 +135,3 @@ def open_segmenter(
         print(f"weights: {LICENCE}", flush=True)
         return InstanceSegmenter(threshold=threshold, min_area=min_area)
     return Segmenter(source, threshold, min_area, size, refine, mirror)
-
-
-def person_of(region: np.ndarray, score: float) -> Person | None:
-    """One person from a region bool (H, W), however many parts it has; None if it is empty."""
-    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
-    if not len(rows):
-        return None
-    box = (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
-    inside = region[box[0] : box[2], box[1] : box[3]].copy()
-    return Person(inside, box, int(inside.sum()), score, region.shape)

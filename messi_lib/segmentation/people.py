@@ -85,6 +85,16 @@ def people_from(
     return sorted(people, key=lambda one: (-one.area, one.box))
 
 
+def person_of(region: np.ndarray, score: float) -> Person | None:
+    """One person from a region bool (H, W), however many parts it has; None if it is empty."""
+    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    if not len(rows):
+        return None
+    box = (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+    inside = region[box[0] : box[2], box[1] : box[3]].copy()
+    return Person(inside, box, int(inside.sum()), score, region.shape)
+
+
 def union(people: Iterable[Person], shape: tuple[int, int]) -> np.ndarray:
     """The people's regions as one, bool (H, W): logical or, never a sum.
 

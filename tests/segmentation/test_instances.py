@@ -7,7 +7,8 @@ import torch
 from messi_lib import runs
 from messi_lib.segmentation import instances
 from messi_lib.segmentation.infer import Segmenter
-from messi_lib.segmentation.instances import InstanceSegmenter, build_detector, person_of
+from messi_lib.segmentation.instances import InstanceSegmenter, build_detector
+from messi_lib.segmentation.people import person_of
 
 
 def rectangle(y0, x0, y1, x1, height=60, width=80):
